@@ -1,0 +1,4 @@
+//! placeholder
+pub mod guard;
+pub mod sip;
+pub mod telemetry;

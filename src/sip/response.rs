@@ -1,0 +1,151 @@
+//! A response made from the request that it answers (RFC 3261 §8.2.6), and the CANCEL of an INVITE (§9.1).
+
+use super::edit::decimal;
+use super::header::Name;
+use super::message::{Message, Method};
+use super::trim;
+
+/// The usual phrase for a status code that the edge sends.
+pub const fn phrase(status: u16) -> &'static str {
+    match status {
+        100 => "Trying",
+        200 => "OK",
+        400 => "Bad Request",
+        403 => "Forbidden",
+        404 => "Not Found",
+        408 => "Request Timeout",
+        416 => "Unsupported URI Scheme",
+        420 => "Bad Extension",
+        430 => "Flow Failed",
+        481 => "Call/Transaction Does Not Exist",
+        482 => "Loop Detected",
+        483 => "Too Many Hops",
+        487 => "Request Terminated",
+        503 => "Service Unavailable",
+        505 => "Version Not Supported",
+        513 => "Message Too Large",
+        _ => "Error",
+    }
+}
+
+/// What a response says beyond what it copies from its request.
+#[derive(Clone, Copy, Debug)]
+pub struct Reply<'a> {
+    /// The status code.
+    pub status: u16,
+    /// The reason phrase, without line breaks; empty means [`phrase`].
+    pub reason: &'a str,
+    /// The tag that To gets when it has none; a 100 gets none (RFC 3261 §8.2.6.2).
+    pub to_tag: &'a [u8],
+    /// Further header fields, each closed by CRLF.
+    pub headers: &'a [u8],
+}
+
+impl<'a> Reply<'a> {
+    /// A reply with the usual phrase.
+    pub fn new(status: u16, to_tag: &'a [u8]) -> Reply<'a> {
+        Reply {
+            status,
+            reason: phrase(status),
+            to_tag,
+            headers: b"",
+        }
+    }
+}
+
+/// Whether a response to `request` can be formed: it is a request, not an ACK, and somebody is named in a Via.
+pub fn can_answer(request: &Message) -> bool {
+    !matches!(request.method(), None | Some(Method::Ack)) && request.field(Name::Via).is_some()
+}
+
+/// Writes the response that `reply` describes to the end of `out`.
+pub fn write(request: &Message, reply: Reply<'_>, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"SIP/2.0 ");
+    decimal(out, reply.status);
+    out.push(b' ');
+    out.extend_from_slice(if reply.reason.is_empty() {
+        phrase(reply.status).as_bytes()
+    } else {
+        reply.reason.as_bytes()
+    });
+    out.extend_from_slice(b"\r\n");
+    let mut seen_to = false;
+    for field in request.fields() {
+        match field.name {
+            Name::Via | Name::From | Name::CallId | Name::CSeq => {
+                out.extend_from_slice(request.slice(field.span()));
+            }
+            Name::To if !seen_to => {
+                seen_to = true;
+                let value = request.slice(field.value());
+                out.extend_from_slice(b"To: ");
+                out.extend_from_slice(value);
+                if reply.status > 100
+                    && !reply.to_tag.is_empty()
+                    && super::address::parameter(value, b"tag").is_none()
+                {
+                    out.extend_from_slice(b";tag=");
+                    out.extend_from_slice(reply.to_tag);
+                }
+                out.extend_from_slice(b"\r\n");
+            }
+            _ => {}
+        }
+    }
+    out.extend_from_slice(reply.headers);
+    out.extend_from_slice(b"Content-Length: 0\r\n\r\n");
+}
+
+/// Writes the CANCEL of `invite`, with `via` as its only Via and the Routes that the INVITE has left at and behind
+/// `routes_from` (RFC 3261 §9.1).
+pub fn write_cancel(invite: &Message, via: &[u8], routes_from: usize, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"CANCEL ");
+    out.extend_from_slice(invite.request_uri().map_or(b"", |(uri, _)| uri));
+    out.extend_from_slice(b" SIP/2.0\r\n");
+    out.extend_from_slice(via);
+    for (route, _) in invite.values(Name::Route).filter(|(_, r)| r.start >= routes_from) {
+        out.extend_from_slice(b"Route: ");
+        out.extend_from_slice(route);
+        out.extend_from_slice(b"\r\n");
+    }
+    for (name, label) in [
+        (Name::From, &b"From: "[..]),
+        (Name::To, b"To: "),
+        (Name::CallId, b"Call-ID: "),
+    ] {
+        out.extend_from_slice(label);
+        out.extend_from_slice(trim(invite.header(name).unwrap_or(b"")));
+        out.extend_from_slice(b"\r\n");
+    }
+    out.extend_from_slice(b"CSeq: ");
+    decimal(out, invite.cseq().map_or(0, |(n, _)| n));
+    out.extend_from_slice(b" CANCEL\r\nMax-Forwards: 70\r\nContent-Length: 0\r\n\r\n");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+
+    #[test]
+    fn a_response_copies_what_identifies_its_transaction() {
+        let request = Message::parse(Bytes::from_static(
+            b"INVITE sip:b@x SIP/2.0\r\nv: SIP/2.0/WS a;branch=z9hG4bK1\r\nVia: SIP/2.0/TCP b\r\nf: <sip:a@x>;tag=1\r\n\
+              t: <sip:b@x>\r\ni: c\r\nCSeq: 1 INVITE\r\nSubject: no\r\n\r\nbody",
+        ))
+        .expect("parses");
+        let mut out = Vec::new();
+        write(&request, Reply { headers: b"Retry-After: 5\r\n", ..Reply::new(503, b"xyz") }, &mut out);
+        assert_eq!(
+            String::from_utf8_lossy(&out),
+            "SIP/2.0 503 Service Unavailable\r\nv: SIP/2.0/WS a;branch=z9hG4bK1\r\nVia: SIP/2.0/TCP b\r\n\
+             f: <sip:a@x>;tag=1\r\nTo: <sip:b@x>;tag=xyz\r\ni: c\r\nCSeq: 1 INVITE\r\nRetry-After: 5\r\nContent-Length: 0\r\n\r\n"
+        );
+    }
+
+    #[test]
+    fn an_ack_cannot_be_answered() {
+        let ack = Message::parse(Bytes::from_static(b"ACK sip:b@x SIP/2.0\r\nVia: SIP/2.0/WS a\r\n\r\n")).expect("parses");
+        assert!(!can_answer(&ack));
+    }
+}

@@ -1,0 +1,6 @@
+//! What can be seen from outside: counters and gauges in Prometheus form. Log lines are written where things happen,
+//! through `tracing`; who subscribes is the host's business.
+
+pub mod metrics;
+
+pub use metrics::{Direction, Metrics};
