@@ -7,7 +7,7 @@ use super::text::not_one_of;
 use super::units::duration::display;
 use super::{Config, Listen};
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -251,9 +251,8 @@ pub(super) fn warnings(config: &Config) -> Vec<String> {
             warnings.push(format!("listen[{index}].url: {url} is open to other machines without TLS"));
         }
     }
-    let everyone = [IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)];
     for (index, range) in config.sip.trusted.iter().enumerate() {
-        if range.is_everything() && everyone.iter().any(|address| range.contains(*address)) {
+        if range.is_everything() {
             warnings.push(format!(
                 "sip.trusted[{index}]: {range} lets everyone who reaches sip.listen send requests to clients"
             ));

@@ -66,8 +66,7 @@ impl Draft {
 
     /// Types and checks everything. `environment` is where `{ env = "NAME" }` looks.
     pub(super) fn build(mut self, environment: &HashMap<String, String>) -> Result<Config, ConfigErrors> {
-        self.look_up_secrets(environment);
-        let config = self.read();
+        let config = self.read(environment);
         let found: Vec<KeyPath> = self.errors.iter().map(|error| KeyPath::parse(&error.key)).collect();
         for error in check::check(&config) {
             let path = self.in_file(&KeyPath::parse(&error.key));
@@ -81,9 +80,11 @@ impl Draft {
         Ok(config)
     }
 
-    fn read(&mut self) -> Config {
+    fn read(&mut self, environment: &HashMap<String, String>) -> Config {
         let mut as_toml: BTreeMap<KeyPath, ConfigError> = BTreeMap::new();
         loop {
+            // Each time: a mistyped key may since have turned out to be a secret.
+            self.look_up_secrets(environment);
             let failure = match serde_path_to_error::deserialize(toml::Value::Table(self.tree.clone())) {
                 Ok(config) => return config,
                 Err(failure) => failure,
@@ -127,37 +128,22 @@ impl Draft {
     }
 
     fn unknown_key(&mut self, path: &KeyPath, original: &KeyPath, message: &str) {
-        let place = self.place(original);
         let (Some((parent, Segment::Key(key))), Some(value)) = (path.split_last(), remove_at(&mut self.tree, path))
         else {
             return;
         };
         // serde's message has the allowed keys in backquotes, the unknown one first.
         let allowed: Vec<&str> = message.split('`').skip(1).step_by(2).skip(1).collect();
-        let of_environment = matches!(place, Some(Place::Environment { .. }));
-        let spelled = |key: &str| {
-            if of_environment {
-                super::env::variable(&original.split_last().map(|(parent, _)| parent).unwrap_or_default().key(key))
-            } else {
-                key.to_owned()
-            }
-        };
-
         let near = nearest(key, allowed.iter().copied());
-        // SIPWS_LIMITS_BURST for SIPWS_LIMITS__BURST.
-        let one_underscore = || {
-            let section = allowed.iter().find(|section| key.starts_with(&format!("{section}_")))?;
-            Some(KeyPath::default().key(section).key(&key[section.len() + 1..]))
-        };
-        let advice = if of_environment
-            && parent.0.is_empty()
-            && let Some(meant) = one_underscore()
-        {
-            format!("two underscores stand between section and key; did you mean {}?", super::env::variable(&meant))
-        } else if let Some(near) = near {
-            format!("did you mean {}?", spelled(near))
-        } else {
-            format!("allowed: {}", allowed.iter().map(|key| spelled(key)).collect::<Vec<_>>().join(", "))
+        let (in_file, place) =
+            (original.split_last().map(|(parent, _)| parent).unwrap_or_default(), self.place(original));
+
+        let advice = match &place {
+            Some(Place::Environment { .. }) => super::env::advice(&in_file, key, near, &allowed),
+            _ => match near {
+                Some(near) => format!("did you mean {near}?"),
+                None => format!("allowed: {}", allowed.join(", ")),
+            },
         };
         self.errors.push(ConfigError::new(original.to_string(), format!("unknown key; {advice}")).at(place));
 
@@ -166,18 +152,20 @@ impl Draft {
             && !table.contains_key(near)
         {
             table.insert(near.to_owned(), value);
-            let Some((parent, _)) = original.split_last() else { return };
-            let meant = parent.key(near);
-            // With all that stands below it.
-            let below = self.places.iter().filter(|(path, _)| path.0.starts_with(&original.0));
-            let moved: Vec<_> = below
-                .map(|(path, place)| {
-                    let rest = path.0[original.0.len()..].iter().cloned();
-                    (rest.fold(meant.clone(), |path, segment| path.with(segment)), place.clone())
-                })
-                .collect();
-            self.places.extend(moved);
+            self.copy_places(original, &in_file.key(near));
         }
+    }
+
+    /// What is read on as `to` was set where `from`, and all below it, was.
+    fn copy_places(&mut self, from: &KeyPath, to: &KeyPath) {
+        let below = self.places.iter().filter(|(path, _)| path.0.starts_with(&from.0));
+        let copies: Vec<_> = below
+            .map(|(path, place)| {
+                let rest = path.0[from.0.len()..].iter().cloned();
+                (rest.fold(to.clone(), |path, segment| path.with(segment)), place.clone())
+            })
+            .collect();
+        self.places.extend(copies);
     }
 
     /// Puts the secrets themselves in the place of `{ env = … }` and `{ file = … }`.
@@ -198,8 +186,9 @@ impl Draft {
             match found {
                 Ok(secret) => *value = toml::Value::String(secret),
                 Err(message) => {
-                    let place = self.place(&path);
-                    self.errors.push(ConfigError::new(path.to_string(), message).at(place));
+                    let original = self.in_file(&path);
+                    let place = self.place(&original);
+                    self.errors.push(ConfigError::new(original.to_string(), message).at(place));
                     // Any secret will do: the error above stands already.
                     if let Some(value) = value_at(&mut self.tree, &path) {
                         *value = toml::Value::String("unreadable, and never used".to_owned());

@@ -20,6 +20,25 @@ pub(super) fn variable(path: &KeyPath) -> String {
     format!("{PREFIX}{}", parts.collect::<Vec<_>>().join("__"))
 }
 
+/// What to say of an unknown key in `section` that a variable tried to set.
+pub(super) fn advice(section: &KeyPath, key: &str, near: Option<&str>, allowed: &[&str]) -> String {
+    // SIPWS_LIMITS_BURST for SIPWS_LIMITS__BURST.
+    let one_underscore = allowed.iter().find_map(|section| {
+        let rest = key.strip_prefix(section)?.strip_prefix('_')?;
+        Some(KeyPath::default().key(section).key(rest))
+    });
+    match (one_underscore, near) {
+        (Some(meant), _) if section.0.is_empty() => {
+            format!("two underscores stand between section and key; did you mean {}?", variable(&meant))
+        }
+        (_, Some(near)) => format!("did you mean {}?", variable(&section.key(near))),
+        (_, None) => {
+            let all: Vec<String> = allowed.iter().map(|key| variable(&section.key(key))).collect();
+            format!("allowed: {}", all.join(", "))
+        }
+    }
+}
+
 fn path_of(variable: &str) -> Option<KeyPath> {
     let segment = |part: &str| match part.parse() {
         Ok(index) => Segment::Index(index),

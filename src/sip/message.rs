@@ -186,6 +186,11 @@ impl Message {
         })
     }
 
+    /// The same message in a buffer of its own: what is kept must not hold the large one that it was read into.
+    pub fn detached(&self) -> Message {
+        Message { bytes: Bytes::copy_from_slice(&self.bytes), ..self.clone() }
+    }
+
     /// Its bytes as they came.
     pub fn bytes(&self) -> &Bytes {
         &self.bytes

@@ -1,9 +1,9 @@
-//! A response made from the request that it answers (RFC 3261 §8.2.6), and the CANCEL of an INVITE (§9.1).
+//! A response made from the request that it answers (RFC 3261 §8.2.6), and what follows an INVITE on
+//! one hop: CANCEL (§9.1), the ACK of a failure (§17.1.1.3).
 
 use super::edit::decimal;
 use super::header::Name;
 use super::message::{Message, Method};
-use super::trim;
 
 /// The usual phrase for a status code that the edge sends.
 pub const fn phrase(status: u16) -> &'static str {
@@ -96,10 +96,12 @@ pub fn write(request: &Message, reply: Reply<'_>, out: &mut Vec<u8>) {
     out.extend_from_slice(b"Content-Length: 0\r\n\r\n");
 }
 
-/// Writes the CANCEL of `invite`, with `via` as its only Via and the Routes that the INVITE has left at and behind
-/// `routes_from` (RFC 3261 §9.1).
-pub fn write_cancel(invite: &Message, via: &[u8], routes_from: usize, out: &mut Vec<u8>) {
-    out.extend_from_slice(b"CANCEL ");
+/// Writes a request that follows an INVITE on its own hop: its CANCEL (RFC 3261 §9.1), or the ACK of a failure that is
+/// not passed on (§17.1.1.3). `via` is the INVITE's own Via field, `to` the To to use, and the Routes are those of
+/// the INVITE that stand at or behind `routes_from`.
+pub fn write_hop(method: Method, invite: &Message, via: &[u8], to: &[u8], routes_from: usize, out: &mut Vec<u8>) {
+    out.extend_from_slice(method.as_str().as_bytes());
+    out.push(b' ');
     out.extend_from_slice(invite.request_uri().map_or(b"", |(uri, _)| uri));
     out.extend_from_slice(b" SIP/2.0\r\n");
     out.extend_from_slice(via);
@@ -108,18 +110,18 @@ pub fn write_cancel(invite: &Message, via: &[u8], routes_from: usize, out: &mut 
         out.extend_from_slice(route);
         out.extend_from_slice(b"\r\n");
     }
-    for (name, label) in [
-        (Name::From, &b"From: "[..]),
-        (Name::To, b"To: "),
-        (Name::CallId, b"Call-ID: "),
-    ] {
+    let from = invite.header(Name::From).unwrap_or(b"");
+    let call_id = invite.call_id().unwrap_or(b"");
+    for (label, value) in [(&b"From: "[..], from), (b"To: ", to), (b"Call-ID: ", call_id)] {
         out.extend_from_slice(label);
-        out.extend_from_slice(trim(invite.header(name).unwrap_or(b"")));
+        out.extend_from_slice(value);
         out.extend_from_slice(b"\r\n");
     }
     out.extend_from_slice(b"CSeq: ");
     decimal(out, invite.cseq().map_or(0, |(n, _)| n));
-    out.extend_from_slice(b" CANCEL\r\nMax-Forwards: 70\r\nContent-Length: 0\r\n\r\n");
+    out.push(b' ');
+    out.extend_from_slice(method.as_str().as_bytes());
+    out.extend_from_slice(b"\r\nMax-Forwards: 70\r\nContent-Length: 0\r\n\r\n");
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ const world = useWorld();
 
 // Every pair of libraries on every transport and registration; who holds and who hangs up changes from one to the next.
 let turn = 0;
-for (const registration of process.env.ONLY ? [process.env.ONLY] : REGISTRATIONS) {
+for (const registration of REGISTRATIONS) {
   for (const transport of TRANSPORTS) {
     for (const from of LIBRARIES) {
       for (const to of LIBRARIES) {

@@ -2,7 +2,8 @@
 
 use crate::{Failure, logging, pages, run};
 use sipws::config::{Config, Registration};
-use std::fmt::Write;
+use std::fmt::Write as _;
+use std::io::Write as _;
 use std::path::Path;
 
 /// Prints the errors' absence: a summary in comments, then the whole configuration, so that the output is TOML itself.
@@ -12,7 +13,9 @@ pub(crate) fn check(file: Option<&Path>) -> Result<(), Failure> {
     pages::Pages::load(config.admin.pages.as_deref())?;
 
     let name = file.map_or("the environment".into(), Path::to_string_lossy);
-    print!("# {name}: right. sipwsd would\n{}\n{}", summary(&config), config.to_toml_masked());
+    let text = format!("# {name}: right. sipwsd would\n{}\n{}", summary(&config), config.to_toml_masked());
+    // A reader that has seen enough (`| head`) is no error of the configuration.
+    let _ = std::io::stdout().write_all(text.as_bytes());
     Ok(())
 }
 

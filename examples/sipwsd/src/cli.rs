@@ -13,8 +13,8 @@ Examples:
   kill -HUP $(pidof sipwsd)                 read the file again
 
 Configuration:
-  A TOML file; examples/sipwsd/sipwsd.toml has every key, its default and its meaning. A key that is not given has its
-  default; one that does not exist is an error.
+  A TOML file; examples/sipwsd/sipwsd.toml has every key, its default and its meaning. A key that is not given
+  has its default; one that does not exist is an error.
 
 Environment:
   SIPWS_SECTION__KEY   sets one key and wins over the file: SIPWS_LIMITS__REQUESTS_PER_SECOND=50,
@@ -22,22 +22,23 @@ Environment:
                        Between section and key stand two underscores; elements of lists are numbered from 0.
 
 Output:
-  Standard output: one line for each address, once all are open: `websocket ws://…`, `sip tcp://…`, `admin http://…`.
+  Standard output: one line for each address, once all are open:
+  `websocket ws://…`, `sip tcp://…`, `admin http://…`.
   Standard error: the log, as log.level and log.format say.
-  http://127.0.0.1:9464/ (admin.listen): /metrics for Prometheus, /healthz (200 while the process runs), /readyz (200, or
-  503 and the reason).
+  http://127.0.0.1:9464/ (admin.listen): /metrics for Prometheus, /healthz (200 while the process runs),
+  /readyz (200, or 503 and the reason), / (admin.pages, or a status page).
 
 Signals:
   SIGTERM, SIGINT   drain: accept no more, ask clients to go elsewhere, wait up to runtime.drain, exit 0.
                     A second one: exit at once
-  SIGHUP            read the configuration and certificates again. The log says what took effect and what waits for a
-                    restart; a wrong configuration changes nothing
+  SIGHUP            read the configuration, certificates and pages again. The log says what took effect and
+                    what waits for a restart; a wrong configuration changes nothing
 
 Exit codes:
-  0      stopped by a signal, after draining; `check`: the configuration is right
-  1      the configuration is wrong; standard error says where and what is allowed
-  2      wrong arguments
-  3      could not start: an address is taken, a port needs privileges
+  0          stopped by a signal, after draining; `check`: the configuration is right
+  1          the configuration is wrong; standard error says where and what is allowed
+  2          wrong arguments
+  3          could not start: an address is taken, a port needs privileges
   130, 143   ended at once by a second SIGINT, SIGTERM";
 
 /// A SIP over WebSocket (RFC 7118) edge proxy: browsers on one side, SIP servers over TCP or TLS on the other.
@@ -84,7 +85,7 @@ mod tests {
     #[test]
     fn the_manual_fits_a_wide_terminal() {
         for line in MANUAL.lines() {
-            assert!(line.chars().count() <= 120, "{line}");
+            assert!(line.chars().count() <= 112, "{line}");
         }
     }
 }

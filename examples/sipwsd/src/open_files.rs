@@ -18,7 +18,7 @@ pub(crate) fn raise(connections: usize) {
         }
     };
     let name = |limit: Option<u64>| limit.map_or("unlimited".to_owned(), |limit| limit.to_string());
-    info!(was = name(current), now = name(now), "open files");
+    info!(was = %name(current), now = %name(now), "open files");
     if now.is_some_and(|now| now < connections as u64 + OTHER_FILES) {
         warn!(
             "limits.connections = {connections}, but only {} files can be open; raise the hard limit (ulimit -Hn, systemd's \

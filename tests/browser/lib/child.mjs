@@ -1,9 +1,15 @@
 // Programs that a test starts: their log is kept, and they are stopped by their process id.
 
 import { spawn } from 'node:child_process';
-import { within } from './wait.mjs';
+import { Hopeless, until, within } from './wait.mjs';
 
 const KEPT_LINES = 4000;
+
+// A test file that ends by an error of its own leaves nothing running either.
+const running = new Set();
+process.once('exit', () => {
+  for (const child of running) child.kill('SIGKILL');
+});
 
 export class Child {
   #process;
@@ -15,6 +21,7 @@ export class Child {
   constructor(name, command, args, options = {}) {
     this.name = name;
     this.#process = spawn(command, args, { stdio: ['ignore', 'pipe', 'pipe'], ...options });
+    running.add(this.#process);
     for (const stream of [this.#process.stdout, this.#process.stderr]) {
       stream.setEncoding('utf8');
       stream.on('data', (text) => this.#keep(text));
@@ -25,6 +32,7 @@ export class Child {
     });
     this.#exit.then((how) => {
       this.ended = how;
+      running.delete(this.#process);
     });
   }
 
@@ -53,7 +61,20 @@ export class Child {
   mustRun() {
     if (this.ended) {
       const { code, signal, error } = this.ended;
-      throw new Error(`${this.name} ended by itself (${error ?? `exit ${code ?? signal}`}):\n${this.tail(40)}`);
+      throw new Hopeless(`${this.name} ended by itself (${error ?? `exit ${code ?? signal}`}):\n${this.tail(40)}`);
+    }
+  }
+
+  /** Waits until `condition` holds; if it does not, the program is stopped and the error has the end of its log. */
+  async ready(what, condition) {
+    try {
+      await until(`${this.name} ${what}`, () => {
+        this.mustRun();
+        return condition();
+      }, { state: () => `its log ends\n${this.tail(20)}` });
+    } catch (error) {
+      await this.stop();
+      throw error;
     }
   }
 

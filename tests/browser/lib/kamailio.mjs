@@ -7,7 +7,6 @@ import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { Child } from './child.mjs';
 import { freePort } from './ports.mjs';
-import { until } from './wait.mjs';
 
 const CONFIGURATION = fileURLToPath(new URL('../../peers/kamailio.cfg', import.meta.url));
 
@@ -28,10 +27,7 @@ export async function startKamailio(folder, registration) {
     ...['-f', CONFIGURATION, '-DD', '-E', '-m', '64', '-M', '8', '-Y', runtime, '-w', runtime],
     ...defines.flatMap((define) => ['-A', define]),
   ]);
-  await until(`${child.name} to listen`, () => {
-    child.mustRun();
-    return answers(port);
-  });
+  await child.ready('to listen', () => answers(port));
   return { child, port, gatewayPort, uri: `sip:127.0.0.1:${port};transport=tcp` };
 }
 

@@ -4,39 +4,43 @@ import { writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { Child } from './child.mjs';
 import { freePort } from './ports.mjs';
-import { until } from './wait.mjs';
 
 /**
- * Starts it in `folder`, in front of the SIP server `upstream`, for pages of `origin`.
- * `registration`: "path" or "rewrite". `pages`: folder of static files for its admin server.
+ * Starts it in `folder`, in front of the SIP server `upstream`, for pages of `origins` and its own.
+ * `registration`: "path" or "rewrite". `pages(urls)`: makes a folder of static files for its admin server, and returns it.
  */
 export async function startSipwsd(folder, { registration, upstream, origins = [], pages }) {
-  const binary = process.env.SIPWSD;
-  if (!binary) throw new Error('SIPWSD is not set: it names the sipwsd binary, for example target/release/sipwsd');
+  if (!process.env.SIPWSD) throw new Error('SIPWSD is not set: it names the sipwsd binary, for example target/release/sipwsd');
+  // As seen from where the person stands, not from where npm has gone.
+  const binary = path.resolve(process.env.INIT_CWD ?? '', process.env.SIPWSD);
   const [ws, wss, sip, admin] = [await freePort(), await freePort(), await freePort(), await freePort()];
-  const listen = [`ws://127.0.0.1:${ws}/`, `wss://127.0.0.1:${wss}/`];
+  const urls = { ws: `ws://127.0.0.1:${ws}/`, wss: `wss://127.0.0.1:${wss}/` };
+  const page = `http://127.0.0.1:${admin}/`;
+  const own = await pages?.(urls);
+  const allowed = JSON.stringify([...origins, new URL(page).origin]);
   const configuration = [
-    ...listen.map((url) => `[[listen]]\nurl = "${url}"\norigins = ${JSON.stringify(origins)}`),
+    ...Object.values(urls).map((url) => `[[listen]]\nurl = "${url}"\norigins = ${allowed}`),
     `[sip]\nlisten = ["tcp://127.0.0.1:${sip}"]\nregistration = "${registration}"`,
     `[[upstream]]\nuri = "${upstream}"`,
-    `[admin]\nlisten = "127.0.0.1:${admin}"${pages ? `\npages = ${JSON.stringify(pages)}` : ''}`,
+    `[admin]\nlisten = "127.0.0.1:${admin}"${own ? `\npages = ${JSON.stringify(own)}` : ''}`,
     `[log]\nlevel = "${process.env.SIPWSD_LOG ?? 'info,sipws=debug'}"`,
     `[runtime]\nthreads = 1\ndrain = "2s"`,
   ];
   const file = path.join(folder, `sipwsd-${registration}.toml`);
   await writeFile(file, configuration.join('\n'));
   const child = new Child(`sipwsd (${registration})`, binary, ['--config', file]);
-  const page = `http://127.0.0.1:${admin}/`;
-  await until(`${child.name} to be ready`, async () => {
-    child.mustRun();
-    return (await fetch(`${page}readyz`)).ok;
-  }, { state: () => child.tail(20) });
+  await child.ready('to be ready', async () => (await fetch(`${page}readyz`)).ok);
   return {
     child,
     page,
     sipPort: sip,
     ports: { ws, wss },
-    urls: { ws: listen[0], wss: listen[1] },
+    urls,
+    /** Ends it with SIGTERM, which drains it, and is content with exit code 0 alone. */
+    stop: async () => {
+      const { code, signal } = await child.stop();
+      if (code !== 0) throw new Error(`${child.name} ended with ${code ?? signal} after SIGTERM:\n${child.tail()}`);
+    },
     metrics: async () => parseMetrics(await (await fetch(`${page}metrics`)).text()),
   };
 }

@@ -2,9 +2,13 @@
 
 import { setTimeout as pause } from 'node:timers/promises';
 
+/** An error that waiting longer does not mend. */
+export class Hopeless extends Error {}
+
 /**
  * Asks `condition` again and again until what it returns is truthy, and returns that.
  * After `deadline` milliseconds it throws an error that names `what` and, where given, what `state` says.
+ * An error that `condition` throws counts as "not yet", unless it is `Hopeless`.
  */
 export async function until(what, condition, { deadline = 10_000, every = 50, state } = {}) {
   const end = Date.now() + deadline;
@@ -15,6 +19,7 @@ export async function until(what, condition, { deadline = 10_000, every = 50, st
       if (found) return found;
       trouble = undefined;
     } catch (error) {
+      if (error instanceof Hopeless) throw error;
       trouble = error;
     }
     if (Date.now() >= end) {

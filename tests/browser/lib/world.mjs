@@ -26,19 +26,26 @@ const EMPTY_AT_THE_END = /^sipws_(connections|flows|requests_in_flight|in_flight
 
 class World {
   edges = {};
+  #stops = [];
   #phones = [];
   #numbers = new Map();
 
-  async start(registrations) {
+  async start(registrations, pages) {
     this.folder = await mkdtemp(path.join(tmpdir(), 'sipws-browser-'));
+    this.#stops.push(() => rm(this.folder, { recursive: true }));
     this.pages = await servePages({ folder: PAGES, made: await bundledPages() });
+    this.#stops.push(() => this.pages.close());
     for (const registration of registrations) {
       const kamailio = await startKamailio(this.folder, registration);
+      this.#stops.push(() => kamailio.child.stop());
       const { uri: upstream } = kamailio;
-      const sipwsd = await startSipwsd(this.folder, { registration, upstream, origins: [this.pages.origin] });
+      const origins = [this.pages.origin];
+      const sipwsd = await startSipwsd(this.folder, { registration, upstream, origins, pages: pages?.bind(null, this.folder) });
+      this.#stops.push(() => sipwsd.stop());
       this.edges[registration] = { kamailio, sipwsd };
     }
     this.browser = await startChromium();
+    this.#stops.push(() => this.browser.close());
   }
 
   /** A phone with an account that no test has used before, connected; `name` is alice, bob, carol or dave. */
@@ -104,15 +111,11 @@ class World {
     }
   }
 
+  /** Stops what was started, last first; what fails to stop does not keep the others running. */
   async stop() {
-    await this.browser?.close();
-    for (const { sipwsd, kamailio } of Object.values(this.edges)) {
-      const { code } = await sipwsd.child.stop();
-      await kamailio.child.stop();
-      if (code !== 0) throw new Error(`${sipwsd.child.name} ended with ${code}:\n${sipwsd.child.tail()}`);
-    }
-    await this.pages?.close();
-    if (this.folder) await rm(this.folder, { recursive: true });
+    const failures = [];
+    for (const stop of this.#stops.splice(0).reverse()) await stop().catch((error) => failures.push(error));
+    if (failures.length > 0) throw new AggregateError(failures, failures.map(String).join('\n'));
   }
 }
 
@@ -131,14 +134,19 @@ async function bundledPages() {
 
 /**
  * Starts a world before the tests of a file and stops it after them, and checks at the end that the daemons are clean.
- * `provokes`: counters (name and labels) that the file's tests raise on purpose.
+ * `provokes`: counters (name and labels) that the file's tests raise on purpose. `pages(folder, urls)`: makes, in `folder`,
+ * a folder of files for the admin server of a sipwsd with these WebSocket URLs, and returns its path.
  */
-export function useWorld({ registrations = REGISTRATIONS, provokes } = {}) {
+export function useWorld({ registrations = REGISTRATIONS, provokes, pages } = {}) {
   const world = new World();
-  before(() => world.start(registrations), { timeout: 60_000 });
+  let started = false;
+  before(async () => {
+    await world.start(registrations, pages);
+    started = true;
+  }, { timeout: 60_000 });
   after(async () => {
     try {
-      await world.leavesNothing(provokes);
+      if (started) await world.leavesNothing(provokes);
     } catch (error) {
       console.error(world.report());
       throw error;

@@ -27,6 +27,11 @@ function watch(next) {
   next.on('newDTMF', ({ originator, dtmf }) => originator === 'remote' && tell('dtmf', { tone: dtmf.tone }));
 }
 
+/** Settled when the re-INVITE is answered: until then no other may be sent. */
+const reoffer = (method) => new Promise((resolve, reject) => {
+  if (!session[method]({}, resolve)) reject(new Error(`JsSIP is not ready to ${method}`));
+});
+
 window.phone = {
   start(options) {
     domain = options.domain;
@@ -72,8 +77,8 @@ window.phone = {
   reject: (code) => void session.terminate({ status_code: code }),
   cancel: () => void session.terminate(),
   hangUp: () => void session.terminate(),
-  hold: () => void session.hold(),
-  resume: () => void session.unhold(),
+  hold: () => reoffer('hold'),
+  resume: () => reoffer('unhold'),
   dtmf: (tone) => void session.sendDTMF(tone, { transportType: 'INFO' }),
   message(user, text) {
     ua.sendMessage(address(user), text, {

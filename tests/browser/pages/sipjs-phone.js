@@ -7,6 +7,7 @@ import { measure, play } from './media.js';
 let userAgent;
 let registerer;
 let session;
+let failedWith;
 let domain;
 let stopping = false;
 
@@ -47,14 +48,24 @@ function watch(next) {
     }
     if (state === SessionState.Terminated && confirmed) ended('local');
   });
-  return { failed };
+  failedWith = failed;
+}
+
+/** The Registerer's state stays "registered" while the connection is down, so the answer is what counts. */
+async function register() {
+  await registerer.register({
+    requestDelegate: {
+      onAccept: () => tell('registered'),
+      onReject: ({ message }) => tell('registrationFailed', { code: message.statusCode }),
+    },
+  });
 }
 
 async function reconnect() {
   while (!stopping) {
     try {
       await userAgent.reconnect();
-      await registerer.register();
+      await register();
       return;
     } catch {
       await new Promise((resolve) => setTimeout(resolve, 500));
@@ -62,9 +73,13 @@ async function reconnect() {
   }
 }
 
-async function hold(on) {
+/** Settled when the re-INVITE is answered: until then no other may be sent. */
+function hold(on) {
   session.sessionDescriptionHandlerOptionsReInvite = { hold: on };
-  await session.invite();
+  return new Promise((resolve, reject) => {
+    const onReject = ({ message }) => reject(new Error(`re-INVITE answered ${message.statusCode}`));
+    session.invite({ requestDelegate: { onAccept: () => resolve(), onReject } }).catch(reject);
+  });
 }
 
 window.phone = {
@@ -96,7 +111,6 @@ window.phone = {
     });
     registerer = new Registerer(userAgent, { expires: options.expires });
     registerer.stateChange.addListener((state) => {
-      if (state === RegistererState.Registered) tell('registered');
       if (state === RegistererState.Unregistered) tell('unregistered');
     });
     await userAgent.start();
@@ -105,17 +119,14 @@ window.phone = {
     stopping = true;
     await userAgent.stop();
   },
-  async register() {
-    await registerer.register({
-      requestDelegate: { onReject: ({ message }) => tell('registrationFailed', { code: message.statusCode }) },
-    });
-  },
+  register,
   async unregister() {
     await registerer.unregister();
   },
   async call(user) {
     const inviter = new Inviter(userAgent, address(user));
-    const { failed } = watch(inviter);
+    watch(inviter);
+    const failed = failedWith;
     await inviter.invite({
       requestDelegate: {
         onProgress: ({ message }) => message.statusCode > 100 && tell('ringing'),
@@ -124,7 +135,10 @@ window.phone = {
     });
   },
   answer: () => session.accept(),
-  reject: (code) => session.reject({ statusCode: code }),
+  async reject(code) {
+    await session.reject({ statusCode: code });
+    failedWith(code);
+  },
   cancel: () => session.cancel(),
   async hangUp() {
     await session.bye();

@@ -1,0 +1,147 @@
+//! The WebSocket side: connections come in, are upgraded (RFC 6455, RFC 7118), and become flows (RFC 5626).
+//!
+//! The way of a message: [`listener`] → [`handshake`] → [`flow`] → the guard's screen → the [`SipHandler`]. The way
+//! back: [`Flow::queue`] → [`outbox`] → the socket. The edge knows nothing of who handles its messages.
+
+pub mod flow;
+pub mod handshake;
+pub mod listener;
+pub mod outbox;
+pub mod registry;
+pub mod tls;
+mod wire;
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use crate::config::{Limits, Timeouts};
+use crate::guard::{Addresses, Guard};
+use crate::sip::Message;
+use crate::telemetry::Metrics;
+
+pub use flow::{Flow, FlowId};
+pub use listener::WebSocketListener;
+pub use registry::Registry;
+
+/// Where SIP messages that arrive on WebSocket flows go. Three of them: the bridge, a PJSIP endpoint, a C callback.
+///
+/// Called on the runtime's threads, for different flows at once, for one flow in order. Must not block.
+pub trait SipHandler: Send + Sync + 'static {
+    /// A flow is there. Called before its first message.
+    fn opened(&self, flow: &Flow);
+    /// A message that passed the guard.
+    fn message(&self, flow: &Flow, message: Message);
+    /// The flow is gone; nothing sent on it from now on arrives. Called exactly once, after its last message.
+    fn closed(&self, flow: &Flow, why: CloseReason);
+}
+
+/// Why a flow ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CloseReason {
+    /// The client closed it, by a close frame.
+    Client,
+    /// The connection ended without a close frame.
+    Lost,
+    /// No pong, nor anything else, in time.
+    Silent,
+    /// The client did not read what was sent to it.
+    SlowReader,
+    /// A frame that RFC 6455 does not allow: 1002.
+    Protocol,
+    /// A text frame that is not UTF-8: 1007.
+    NotUtf8,
+    /// It was refused too often: 1008.
+    Policy,
+    /// A message over the limit: 1009.
+    TooLong,
+    /// The server stops, or the host asked for it.
+    Server,
+}
+
+impl CloseReason {
+    /// The label that metrics carry.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            CloseReason::Client => "client",
+            CloseReason::Lost => "lost",
+            CloseReason::Silent => "silent",
+            CloseReason::SlowReader => "slow_reader",
+            CloseReason::Protocol => "protocol",
+            CloseReason::NotUtf8 => "not_utf8",
+            CloseReason::Policy => "policy",
+            CloseReason::TooLong => "too_long",
+            CloseReason::Server => "server",
+        }
+    }
+}
+
+impl fmt::Display for CloseReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// What all listeners and flows of one server share.
+pub struct Edge {
+    /// The open flows.
+    pub registry: Registry,
+    /// Accounts by address.
+    pub addresses: Addresses,
+    /// The figures.
+    pub metrics: Arc<Metrics>,
+    pub(crate) guard: Guard,
+    pub(crate) handler: Arc<dyn SipHandler>,
+    pub(crate) limits: Limits,
+    pub(crate) timeouts: Timeouts,
+    draining: AtomicBool,
+}
+
+impl Edge {
+    /// An edge whose messages go to `handler`.
+    pub fn new(
+        limits: &Limits,
+        timeouts: &Timeouts,
+        guard: Guard,
+        metrics: Arc<Metrics>,
+        handler: Arc<dyn SipHandler>,
+    ) -> Arc<Edge> {
+        Arc::new(Edge {
+            registry: Registry::new(),
+            addresses: Addresses::new(
+                limits.requests_per_second,
+                limits.burst(),
+                u32::try_from(limits.connections_per_address).unwrap_or(u32::MAX),
+            ),
+            metrics,
+            guard,
+            handler,
+            limits: limits.clone(),
+            timeouts: timeouts.clone(),
+            draining: AtomicBool::new(false),
+        })
+    }
+
+    /// Whether no new flows are taken any more.
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+
+    /// Takes no new flows, and closes the open ones with 1001, each at a moment of its own within three quarters of
+    /// `grace`, so that clients don't all come back elsewhere at once. Returns when all are gone or `grace` is over.
+    pub async fn drain(&self, grace: Duration) {
+        self.draining.store(true, Ordering::Relaxed);
+        let deadline = tokio::time::Instant::now() + grace;
+        let flows = self.registry.all();
+        let step = grace.mul_f64(0.75) / u32::try_from(flows.len().max(1)).unwrap_or(u32::MAX);
+        // The registry's order is that of a keyed hash: as good as random.
+        for (i, flow) in flows.into_iter().enumerate() {
+            if i > 0 && step > Duration::ZERO {
+                tokio::time::sleep(step).await;
+            }
+            flow.close(1001, "going away", CloseReason::Server);
+        }
+        let _ = tokio::time::timeout_at(deadline, self.registry.emptied()).await;
+    }
+}

@@ -1,0 +1,173 @@
+// The example's web phone, as its users meet it: two tabs, handed out by sipwsd itself, under its content security policy.
+// Pictures of it go to SCREENSHOTS, or to the folder sipws-web-phone of the system's temporary folder.
+
+import assert from 'node:assert/strict';
+import { execFile } from 'node:child_process';
+import { cp, mkdir, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
+import { DOMAIN, passwordOf } from './lib/kamailio.mjs';
+import { until } from './lib/wait.mjs';
+import { useWorld } from './lib/world.mjs';
+
+const PHONE = fileURLToPath(new URL('../../examples/web-phone/', import.meta.url));
+const PICTURES = process.env.SCREENSHOTS ?? path.join(tmpdir(), 'sipws-web-phone');
+const PATIENCE = { timeout: 10_000 };
+const SIZES = { desk: { width: 1280, height: 800 }, hand: { width: 390, height: 844 } };
+
+const world = useWorld({ registrations: ['path'], pages: built });
+
+/** Builds the phone and lays it, with a configuration for this sipwsd, into `folder`. */
+async function built(folder, urls) {
+  await promisify(execFile)(process.execPath, ['build.mjs'], { cwd: PHONE });
+  const pages = path.join(folder, 'web-phone');
+  await cp(path.join(PHONE, 'dist'), pages, { recursive: true });
+  const accounts = ['alice', 'bob'].map((user) => ({ user, password: passwordOf(user) }));
+  await writeFile(path.join(pages, 'config.json'), JSON.stringify({ server: urls.ws, domain: DOMAIN, accounts }));
+  return pages;
+}
+
+/** A browser with a tab for each of `count` phones; `play` gets the tabs, and nothing may go wrong in them meanwhile. */
+async function withTabs(count, options, play) {
+  const context = await world.browser.newContext({ viewport: SIZES.desk, ...options });
+  const wrong = [];
+  try {
+    const tabs = [];
+    for (let number = 0; number < count; number += 1) {
+      const tab = await context.newPage();
+      tab.on('console', (message) => message.type() === 'error' && wrong.push(message.text()));
+      tab.on('pageerror', (error) => wrong.push(String(error)));
+      await tab.goto(world.edges.path.sipwsd.page);
+      await says(tab, '#registration', /^Registered as/);
+      tabs.push(tab);
+    }
+    await play(...tabs);
+    assert.deepEqual(wrong, [], 'nothing is wrong in the console, such as a breach of the content security policy');
+  } catch (error) {
+    for (const [number, tab] of context.pages().entries()) await picture(tab, `failed-${number}`).catch(() => {});
+    if (wrong.length > 0) console.error('console:', wrong);
+    throw error;
+  } finally {
+    await context.close();
+  }
+}
+
+const text = async (tab, selector) => (await tab.locator(selector).textContent()).trim();
+
+const says = (tab, selector, pattern) =>
+  until(`${selector} to say ${pattern}`, async () => pattern.test(await text(tab, selector)), {
+    state: async () => `it says "${await text(tab, selector)}"`,
+  });
+
+const button = (tab, name) => tab.getByRole('button', { name, exact: true });
+
+async function picture(tab, name) {
+  await mkdir(PICTURES, { recursive: true });
+  await tab.screenshot({ path: path.join(PICTURES, `${name}.png`), animations: 'disabled' });
+}
+
+/** Pictures of `tab` in both sizes: light on the desk, dark in the hand, or both everywhere where SCREENSHOTS is set. */
+async function pictures(tab, name) {
+  for (const [size, viewport] of Object.entries(SIZES)) {
+    await tab.setViewportSize(viewport);
+    const themes = process.env.SCREENSHOTS ? ['light', 'dark'] : [size === 'desk' ? 'light' : 'dark'];
+    for (const colorScheme of themes) {
+      await tab.emulateMedia({ colorScheme });
+      await picture(tab, `${name}-${size}-${colorScheme}`);
+    }
+    const wide = await tab.evaluate(() => document.documentElement.scrollWidth > window.innerWidth);
+    assert.equal(wide, false, `the page "${name}" needs no sideways scrolling in the size "${size}"`);
+  }
+  await tab.emulateMedia({ colorScheme: null });
+  await tab.setViewportSize(SIZES.desk);
+}
+
+world.test('two tabs of the web phone are alice and bob, and call each other', () => withTabs(2, {}, async (alice, bob) => {
+  await says(alice, '#peer', /^alice$/);
+  await says(bob, '#peer', /^bob$/);
+  await pictures(alice, 'idle');
+
+  assert.equal(await alice.getByLabel('Call whom?').inputValue(), 'bob');
+  await button(alice, 'Call').click();
+  await says(alice, '#state', /^Ringing/);
+  await says(bob, '#state', /^alice is calling you$/);
+  await pictures(bob, 'incoming');
+  await pictures(alice, 'calling');
+  await button(bob, 'Answer').click();
+  for (const tab of [alice, bob]) await says(tab, '#state', /^In a call$/);
+  await until('sound to be played', () => bob.evaluate(() => document.querySelector('audio').currentTime > 0));
+  await says(alice, '#timer', /^00:0[1-9]$/);
+
+  await button(alice, 'Mute').click();
+  await says(alice, '#state', /muted/);
+  await button(alice, 'Mute').click();
+  await says(alice, '#state', /^In a call$/);
+
+  await button(alice, 'Hold').click();
+  await says(bob, '#state', /^On hold by alice$/);
+  await says(alice, '#state', /^On hold: /);
+  await pictures(bob, 'held');
+  await button(alice, 'Hold').click();
+  await says(bob, '#state', /^In a call$/);
+
+  await button(alice, 'Keypad').click();
+  await button(alice, '5').click();
+  await alice.keyboard.press('#');
+  await says(alice, '#pressed', /^5#$/);
+  await bob.locator('.received .line', { hasText: /^INFO / }).nth(1).waitFor(PATIENCE);
+  await pictures(alice, 'active');
+
+  await button(bob, 'Hang up').click();
+  await says(alice, '#state', /^bob has hung up\.$/);
+  await says(bob, '#state', /^You have hung up\.$/);
+  await alice.locator('.received .line', { hasText: /^BYE / }).click(PATIENCE);
+  await pictures(alice, 'ended');
+}), { timeout: 60_000 });
+
+world.test('the web phone needs no mouse', () => withTabs(2, {}, async (alice, bob) => {
+  await alice.bringToFront();
+  await alice.getByLabel('Call whom?').focus();
+  await alice.keyboard.press('Enter');
+  await says(bob, '#state', /^alice is calling you$/);
+  await bob.bringToFront();
+  assert.equal(await text(bob, ':focus'), 'Answer', 'a call that comes in has the focus on its answer');
+  await bob.keyboard.press('Enter');
+  await says(bob, '#state', /^In a call$/);
+  await says(alice, '#state', /^In a call$/);
+  assert.equal(await text(bob, ':focus'), 'Hang up');
+  await bob.keyboard.press('7');
+  await says(bob, '#pressed', /^7$/);
+  await bob.keyboard.press('Enter');
+  await says(alice, '#state', /^bob has hung up\.$/);
+}));
+
+world.test('the web phone says why a call came to nothing', () => withTabs(2, {}, async (alice, bob) => {
+  await alice.getByLabel('Call whom?').fill('nobody');
+  await button(alice, 'Call').click();
+  await says(alice, '#state', /404/);
+
+  await alice.getByLabel('Call whom?').fill('bob');
+  await button(alice, 'Call').click();
+  await says(bob, '#state', /calling you/);
+  await button(bob, 'Decline').click();
+  await says(alice, '#state', /486/);
+  await says(bob, '#state', /^You have declined/);
+
+  await button(alice, 'Call').click();
+  await says(bob, '#state', /calling you/);
+  await button(alice, 'Hang up').click();
+  await says(alice, '#state', /^You have cancelled/);
+  await says(bob, '#state', /^You have missed a call from alice/);
+}));
+
+world.test('the web phone unregisters, and says what is wrong with a wrong password', () => withTabs(1, {}, async (alice) => {
+  await button(alice, 'Unregister').click();
+  await says(alice, '#registration', /^Not registered$/);
+  assert.equal(await button(alice, 'Call').isDisabled(), true);
+  await alice.getByLabel('Password').fill('wrong');
+  await button(alice, 'Register').click();
+  await says(alice, '#registration', /^Not registered: 401/);
+  await pictures(alice, 'refused');
+}));
