@@ -10,7 +10,7 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
-use crate::bridge::{Bridge, Resolve, SipListener, SystemResolver, TokenKeys};
+use crate::bridge::{self, Bridge, Resolve, SipListener, SystemResolver, TokenKeys};
 use crate::config::{Config, Listen};
 use crate::edge::listener::bind_address;
 use crate::edge::tls::{Identity, ServerTls, client_config};
@@ -63,16 +63,8 @@ impl Server {
         let ws_addresses = addresses(bound.websocket.iter().map(|(_, s)| s))?;
         let sip_addresses = addresses(bound.sip.iter().map(|(_, s)| s))?;
         let sip_names: Vec<_> = bound.sip.iter().map(|(tls, _)| *tls).zip(sip_addresses.iter().copied()).collect();
-        let bridge = Bridge::new(
-            &config,
-            &sip_names,
-            &ws_addresses,
-            token_keys(&config)?,
-            tags.clone(),
-            tls.client,
-            resolver,
-            metrics.clone(),
-        );
+        let names = bridge::Identity::new(&config, &sip_names, &ws_addresses, token_keys(&config)?);
+        let bridge = Bridge::new(&config, names, tags.clone(), tls.client, resolver, metrics.clone());
         let guard = Guard::new(config.limits.strikes, tags, metrics.clone());
         let handler: Arc<dyn SipHandler> = bridge.clone();
         let edge = Edge::new(&config.limits, &config.timeouts, guard, metrics.clone(), handler);
@@ -157,10 +149,13 @@ impl Server {
         new.check().map_err(|e| Error::new(Kind::Config, e.to_string()))?;
         let mut current = self.config.lock();
         let same_listeners = current.listen.len() == new.listen.len()
-            && current.listen.iter().zip(&new.listen).all(|(a, b)| {
-                (a.url.secure, &a.url.host, a.url.port) == (b.url.secure, &b.url.host, b.url.port)
-            });
-        let tls_upstream_without_tls = new.upstream.iter().any(|u| u.uri.tls) && !current.upstream.iter().any(|u| u.uri.tls);
+            && current
+                .listen
+                .iter()
+                .zip(&new.listen)
+                .all(|(a, b)| (a.url.secure, &a.url.host, a.url.port) == (b.url.secure, &b.url.host, b.url.port));
+        let tls_upstream_without_tls =
+            new.upstream.iter().any(|u| u.uri.tls) && !current.upstream.iter().any(|u| u.uri.tls);
         for certificate in &self.certificates {
             certificate.refresh()?;
         }

@@ -328,9 +328,9 @@ proptest::proptest! {
     }
 }
 
-/// A path in this test process's own folder under the target directory.
+/// A path in these tests' folder under the target directory; each test has names of its own.
 fn tempfile(name: &str) -> PathBuf {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("config-{}", std::process::id()));
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("config");
     std::fs::create_dir_all(&folder).expect("a folder");
     folder.join(name)
 }

@@ -33,9 +33,9 @@ const TURN: usize = 8;
 pub(super) trait Receiver: Send + Sync + 'static {
     /// A message from the server. Flows that have something to send afterwards go into `dirty`, and are flushed when
     /// everything that was read is handled.
-    fn from_server(&self, connection: &Arc<Connection>, message: Message, dirty: &mut Vec<Flow>);
+    fn received(&self, connection: &Arc<Connection>, message: Message, dirty: &mut Vec<Flow>);
     /// Bytes that were no message.
-    fn from_server_skipped(&self, connection: &Connection, why: crate::sip::ParseError);
+    fn skipped(&self, connection: &Connection, why: crate::sip::ParseError);
 }
 
 /// Why something can't be queued.
@@ -234,13 +234,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<'_, S> {
         while let Some(framed) = self.framer.next(&mut self.read)? {
             match framed {
                 Framed::Message(message) => {
-                    self.with.receiver.from_server(self.connection, message, &mut self.dirty);
+                    self.with.receiver.received(self.connection, message, &mut self.dirty);
                 }
                 Framed::Ping => {
                     let _ = self.connection.queue(2, Instant::now(), |out| out.extend_from_slice(b"\r\n"));
                 }
                 Framed::Pong => {}
-                Framed::Skipped(why) => self.with.receiver.from_server_skipped(self.connection, why),
+                Framed::Skipped(why) => self.with.receiver.skipped(self.connection, why),
             }
         }
         Ok(())
@@ -290,10 +290,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<'_, S> {
                     let deadline = self.with.write_deadline;
                     let blocked = self.blocked.get_or_insert_with(|| Box::pin(tokio::time::sleep(deadline)));
                     return match blocked.as_mut().poll(cx) {
-                        Poll::Ready(()) => Poll::Ready(Err(io::Error::new(
-                            io::ErrorKind::TimedOut,
-                            "the server has stopped reading",
-                        ))),
+                        Poll::Ready(()) => {
+                            Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the server has stopped reading")))
+                        }
                         Poll::Pending => Poll::Pending,
                     };
                 }

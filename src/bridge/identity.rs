@@ -13,7 +13,7 @@ const TARGET: &[u8] = b"target";
 
 /// The edge's own names.
 #[derive(Debug)]
-pub(super) struct Identity {
+pub(crate) struct Identity {
     /// `host:port` of the TCP listener as servers reach it.
     tcp: Option<String>,
     /// The same of the TLS listener.
@@ -46,7 +46,12 @@ impl OwnRoutes {
 
 impl Identity {
     /// From the configuration, with the ports that the listeners really got.
-    pub(super) fn new(config: &Config, sip: &[(bool, std::net::SocketAddr)], ws: &[std::net::SocketAddr], keys: TokenKeys) -> Identity {
+    pub(crate) fn new(
+        config: &Config,
+        sip: &[(bool, std::net::SocketAddr)],
+        ws: &[std::net::SocketAddr],
+        keys: TokenKeys,
+    ) -> Identity {
         let advertised = config.sip.advertise.as_deref().map(split_authority);
         let mut own = Vec::new();
         let mut name = |tls: bool| {
@@ -54,7 +59,9 @@ impl Identity {
             let address = sip[first].1;
             let (host, port) = match &advertised {
                 // The advertised port belongs to the first listener; another has its own.
-                Some((host, port)) => ((*host).to_owned(), if first == 0 { port.unwrap_or(address.port()) } else { address.port() }),
+                Some((host, port)) => {
+                    ((*host).to_owned(), if first == 0 { port.unwrap_or(address.port()) } else { address.port() })
+                }
                 None if address.is_ipv6() => (format!("[{}]", address.ip()), address.port()),
                 None => (address.ip().to_string(), address.port()),
             };
@@ -84,7 +91,11 @@ impl Identity {
 
     /// Whether `uri` leads to us.
     pub(super) fn is_own(&self, uri: &Uri<'_>) -> bool {
-        let default = if uri.secure || uri.param(b"transport").is_some_and(|t| t.eq_ignore_ascii_case(b"tls")) { 5061 } else { 5060 };
+        let default = if uri.secure || uri.param(b"transport").is_some_and(|t| t.eq_ignore_ascii_case(b"tls")) {
+            5061
+        } else {
+            5060
+        };
         let port = uri.port.unwrap_or(default);
         self.own.iter().any(|(host, p)| *p == port && same_host(uri.host, host.as_bytes()))
     }

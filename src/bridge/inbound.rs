@@ -132,18 +132,22 @@ impl Bridge {
         dirty.push(flow);
     }
 
-    fn write_to_client(&self, flow: &Flow, connection: &Connection, message: &Message, routes: &OwnRoutes, key: u64, arrived: Instant) {
+    fn write_to_client(
+        &self,
+        flow: &Flow,
+        connection: &Connection,
+        message: &Message,
+        routes: &OwnRoutes,
+        key: u64,
+        arrived: Instant,
+    ) {
         let Some(state) = flow.attached::<FlowState>() else {
             return;
         };
         let tls = connection.tls;
         let (authority, _) = self.identity.authority(tls);
-        let branch = Branch {
-            flow: flow.id(),
-            key,
-            loops: self.brancher.loops(message, flow.id(), Way::ToClient),
-            attempt: 0,
-        };
+        let branch =
+            Branch { flow: flow.id(), key, loops: self.brancher.loops(message, flow.id(), Way::ToClient), attempt: 0 };
         let method = message.method().unwrap_or(Method::Other);
         with_edits(|edits| {
             let top = message.headers_start();

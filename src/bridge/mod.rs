@@ -36,11 +36,11 @@ use crate::telemetry::metrics::{Direction, Kind};
 
 use branch::{Brancher, Way};
 use connection::{Connection, Receiver};
-use identity::Identity;
 use pending::{Pending, Progress};
 use upstream::{Dialer, Health, Loss, Target};
 
 pub use flow_token::TokenKeys;
+pub(crate) use identity::Identity;
 pub(crate) use listener::SipListener;
 pub use resolve::{Resolve, SystemResolver};
 
@@ -107,16 +107,14 @@ fn with_edits<R>(f: impl FnOnce(&mut Edits) -> R) -> R {
 impl Bridge {
     pub(crate) fn new(
         config: &Config,
-        sip: &[(bool, std::net::SocketAddr)],
-        ws: &[std::net::SocketAddr],
-        keys: TokenKeys,
+        identity: Identity,
         tags: LocalTag,
         tls: Option<Arc<rustls::ClientConfig>>,
         resolver: Arc<dyn Resolve>,
         metrics: Arc<Metrics>,
     ) -> Arc<Bridge> {
         Arc::new_cyclic(|me| Bridge {
-            identity: Identity::new(config, sip, ws, keys),
+            identity,
             brancher: Brancher::default(),
             tags,
             hash: config.routing.hash,
@@ -165,12 +163,27 @@ impl Bridge {
         }
         self.targets.store(Arc::new(kept.iter().map(|k| k.target.clone()).collect()));
         for gone in before {
-            let connections = gone.target.retire(&self.metrics);
-            drop(gone);
-            for connection in connections {
-                self.lost(&connection, false);
-            }
+            let Some(me) = self.me.upgrade() else {
+                return;
+            };
+            // Requests that it is answering are answered; new ones go elsewhere already.
+            let grace = self.timeouts.invite;
+            tokio::spawn(async move {
+                tokio::time::sleep(grace).await;
+                me.let_go(&gone.target);
+            });
         }
+    }
+
+    /// Ends the connections of a target that is none any more.
+    fn let_go(&self, target: &Arc<Target>) {
+        if !self.targets.load().iter().any(|t| t.name == target.name) {
+            target.forget(&self.metrics);
+        }
+        for connection in target.retire() {
+            self.lost(&connection, false);
+        }
+        self.unreachable(target);
     }
 
     /// Whether requests can be passed on; if not, why.
@@ -179,7 +192,11 @@ impl Bridge {
         if targets.is_empty() {
             return Err("no upstream is configured".to_owned());
         }
-        if targets.iter().any(|t| t.health() == Health::Up) { Ok(()) } else { Err("no upstream can be reached".to_owned()) }
+        if targets.iter().any(|t| t.health() == Health::Up) {
+            Ok(())
+        } else {
+            Err("no upstream can be reached".to_owned())
+        }
     }
 
     /// Whether a SIP server may connect from `ip` because it is one of our targets.
@@ -361,7 +378,11 @@ impl SipHandler for Bridge {
     }
 
     fn message(&self, flow: &Flow, message: Message) {
-        if message.method().is_some() { self.request_to_server(flow, message) } else { self.response_to_server(flow, &message) }
+        if message.method().is_some() {
+            self.request_to_server(flow, message)
+        } else {
+            self.response_to_server(flow, &message)
+        }
     }
 
     fn closed(&self, flow: &Flow, _why: CloseReason) {
@@ -378,7 +399,7 @@ impl SipHandler for Bridge {
 }
 
 impl Receiver for Bridge {
-    fn from_server(&self, connection: &Arc<Connection>, message: Message, dirty: &mut Vec<Flow>) {
+    fn received(&self, connection: &Arc<Connection>, message: Message, dirty: &mut Vec<Flow>) {
         self.metrics.message(Direction::FromServer, Kind::of(&message));
         tracing::trace!(message = %crate::telemetry::Masked(&message), "from server");
         if message.method().is_some() {
@@ -388,7 +409,7 @@ impl Receiver for Bridge {
         }
     }
 
-    fn from_server_skipped(&self, connection: &Connection, why: ParseError) {
+    fn skipped(&self, connection: &Connection, why: ParseError) {
         self.metrics.refused("garbage");
         tracing::warn!(server = ?connection.peer(), %why, "skipped what a SIP server sent");
     }
@@ -396,9 +417,9 @@ impl Receiver for Bridge {
 
 impl Loss for Bridge {
     fn lost(&self, connection: &Arc<Connection>, reachable: bool) {
-        let keys = self.pending.keys(|e| {
-            e.way == Way::ToServer && e.connection.id == connection.id && e.progress == Progress::Waiting
-        });
+        let keys = self
+            .pending
+            .keys(|e| e.way == Way::ToServer && e.connection.id == connection.id && e.progress == Progress::Waiting);
         for key in keys {
             if let Some(attempt) = self.pending.with(key, |e| e.attempt) {
                 self.retry(key, attempt);

@@ -57,11 +57,12 @@ impl Bridge {
             }
             _ => {}
         }
-        if in_dialog && method != Method::Register {
-            if let Err((status, label)) = self.owns_dialog(flow, &routes) {
-                self.metrics.refused(label);
-                return self.answer_client(flow, &message, Reply::new(status, b""));
-            }
+        if in_dialog
+            && method != Method::Register
+            && let Err((status, label)) = self.owns_dialog(flow, &routes)
+        {
+            self.metrics.refused(label);
+            return self.answer_client(flow, &message, Reply::new(status, b""));
         }
         let Some(target) = self.target_for(&message, &routes, in_dialog, &[]) else {
             self.metrics.refused("no_upstream");
@@ -102,7 +103,13 @@ impl Bridge {
 
     /// What keeps any request from being passed on (RFC 3261 §16.3): status and label. An ACK cannot be answered, but
     /// is not passed on either.
-    pub(super) fn unfit(&self, message: &Message, method: Method, flow: &Flow, way: Way) -> Option<(u16, &'static str)> {
+    pub(super) fn unfit(
+        &self,
+        message: &Message,
+        method: Method,
+        flow: &Flow,
+        way: Way,
+    ) -> Option<(u16, &'static str)> {
         if translator::hops_left(message) == Some(0) {
             return Some((483, "too_many_hops"));
         }
@@ -209,15 +216,19 @@ impl Bridge {
         let targets = self.targets.load();
         if in_dialog {
             let named = routes.target.and_then(|id| targets.iter().find(|t| t.id() == id));
-            let next = || {
-                let route = message.values(Name::Route).find(|(_, r)| Some(r.start) == routes.rest)?.0;
-                let uri = Uri::parse(&route[Address::parse(route)?.uri])?;
+            // A dialog that a server began on a connection of its own names no target: its next hop does.
+            let at = |uri: &[u8]| {
+                let uri = Uri::parse(uri)?;
                 targets.iter().find(|t| {
                     let u = &t.upstream.uri;
                     uri.is_at(u.host.as_bytes(), u.port, if u.tls { 5061 } else { 5060 })
                 })
             };
-            if let Some(target) = named.or_else(next) {
+            let next = || {
+                let route = message.values(Name::Route).find(|(_, r)| Some(r.start) == routes.rest)?.0;
+                at(&route[Address::parse(route)?.uri])
+            };
+            if let Some(target) = named.or_else(next).or_else(|| at(message.request_uri()?.0)) {
                 return (target.health() != Health::Down && !tried.contains(&target.hash)).then(|| target.clone());
             }
         }
@@ -250,7 +261,13 @@ impl Bridge {
     }
 
     /// Writes the request, edited, into the connection's queue.
-    fn write_to_server(&self, o: &Outgoing<'_>, target: &Target, connection: &Connection, arrived: Instant) -> Result<(), Refused> {
+    fn write_to_server(
+        &self,
+        o: &Outgoing<'_>,
+        target: &Target,
+        connection: &Connection,
+        arrived: Instant,
+    ) -> Result<(), Refused> {
         let Some(state) = o.flow.attached::<FlowState>() else {
             return Ok(());
         };
@@ -367,13 +384,17 @@ impl Bridge {
         let key = if method == Method::Cancel { cancel_of(branch.key) } else { branch.key };
         match self.progress(key, &branch, method, status) {
             Step::Pass(flow, request) => {
-                if status >= 200 {
-                    if let Some(request) = &request {
-                        self.log_call(request, status, &flow);
-                    }
+                if status >= 200
+                    && let Some(request) = &request
+                {
+                    self.log_call(request, status, &flow);
                 }
-                self.deliver(&flow, message, method, status, arrived);
-                dirty.push(flow);
+                if flow.is_open() {
+                    self.deliver(&flow, message, method, status, arrived);
+                    dirty.push(flow);
+                } else {
+                    self.metrics.refused("flow_gone");
+                }
             }
             // A 200 that comes when its INVITE is over for us still makes a call (RFC 3261 §16.7 step 5).
             Step::Unknown if method == Method::Invite && (200..300).contains(&status) => {
@@ -418,10 +439,13 @@ impl Bridge {
                 let step = if status == 100 { Step::Hold } else { Step::Pass(e.flow.clone(), None) };
                 return (step, false);
             }
-            if status == 503 && e.progress == Progress::Waiting && several && !e.cancelled {
-                if let Some(request) = e.request.clone().filter(|r| !r.in_dialog()) {
-                    return (Step::Elsewhere(e.flow.clone(), e.connection.clone(), request), false);
-                }
+            if status == 503
+                && e.progress == Progress::Waiting
+                && several
+                && !e.cancelled
+                && let Some(request) = e.request.clone().filter(|r| !r.in_dialog())
+            {
+                return (Step::Elsewhere(e.flow.clone(), e.connection.clone(), request), false);
             }
             e.progress = Progress::Ended;
             // A failed INVITE is kept for its ACK; everything else is over.

@@ -93,12 +93,7 @@ pub(super) enum NoRoom {
 
 impl Pending {
     pub(super) fn new(limit: usize, metrics: Arc<Metrics>) -> Pending {
-        Pending {
-            shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
-            count: AtomicUsize::new(0),
-            limit,
-            metrics,
-        }
+        Pending { shards: (0..SHARDS).map(|_| Mutex::default()).collect(), count: AtomicUsize::new(0), limit, metrics }
     }
 
     fn shard(&self, key: u64) -> &Mutex<Shard> {

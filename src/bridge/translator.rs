@@ -90,7 +90,16 @@ pub(super) fn forms_dialog(method: Method, in_dialog: bool) -> bool {
     !in_dialog
         && !matches!(
             method,
-            Method::Register | Method::Ack | Method::Cancel | Method::Bye | Method::Options | Method::Message | Method::Publish | Method::Info | Method::Prack | Method::Update
+            Method::Register
+                | Method::Ack
+                | Method::Cancel
+                | Method::Bye
+                | Method::Options
+                | Method::Message
+                | Method::Publish
+                | Method::Info
+                | Method::Prack
+                | Method::Update
         )
 }
 
@@ -124,21 +133,33 @@ mod tests {
                 .expect("via")
                 .to_owned()
         };
-        assert_eq!(e("SIP/2.0/WSS a.invalid;branch=b;rport"), "Via: SIP/2.0/WSS a.invalid;received=192.0.2.7;branch=b;rport=4711");
-        assert_eq!(e("SIP/2.0/WS a.invalid;received=10.0.0.1;rport=1;branch=b, SIP/2.0/TCP c"), "Via: SIP/2.0/WS a.invalid;received=192.0.2.7;rport=4711;branch=b, SIP/2.0/TCP c");
+        assert_eq!(
+            e("SIP/2.0/WSS a.invalid;branch=b;rport"),
+            "Via: SIP/2.0/WSS a.invalid;received=192.0.2.7;branch=b;rport=4711"
+        );
+        assert_eq!(
+            e("SIP/2.0/WS a.invalid;received=10.0.0.1;rport=1;branch=b, SIP/2.0/TCP c"),
+            "Via: SIP/2.0/WS a.invalid;received=192.0.2.7;rport=4711;branch=b, SIP/2.0/TCP c"
+        );
     }
 
     #[test]
     fn popping_takes_one_value_and_leaves_the_rest() {
         let pop = |text| edited(text, pop_via);
         assert_eq!(pop("SIP/2.0 200 OK\r\nVia: a/b/c x\r\nVia: d\r\n\r\n"), "SIP/2.0 200 OK\r\nVia: d\r\n\r\n");
-        assert_eq!(pop("SIP/2.0 200 OK\r\nv:  a/b/c x ,\r\n d\r\nTo: t\r\n\r\n"), "SIP/2.0 200 OK\r\nv:  d\r\nTo: t\r\n\r\n");
+        assert_eq!(
+            pop("SIP/2.0 200 OK\r\nv:  a/b/c x ,\r\n d\r\nTo: t\r\n\r\n"),
+            "SIP/2.0 200 OK\r\nv:  d\r\nTo: t\r\n\r\n"
+        );
     }
 
     #[test]
     fn hops_go_down_and_are_put_in_where_missing() {
         let hops = |text| edited(text, |m, e| max_forwards(m, e, m.headers_start()));
-        assert_eq!(hops("A sip:x SIP/2.0\r\nMax-Forwards:  10 \r\n\r\n"), "A sip:x SIP/2.0\r\nMax-Forwards:  9 \r\n\r\n");
+        assert_eq!(
+            hops("A sip:x SIP/2.0\r\nMax-Forwards:  10 \r\n\r\n"),
+            "A sip:x SIP/2.0\r\nMax-Forwards:  9 \r\n\r\n"
+        );
         assert_eq!(hops("A sip:x SIP/2.0\r\nTo: t\r\n\r\n"), "A sip:x SIP/2.0\r\nMax-Forwards: 70\r\nTo: t\r\n\r\n");
     }
 

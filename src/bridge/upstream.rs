@@ -7,7 +7,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
@@ -28,6 +28,9 @@ use crate::telemetry::Metrics;
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 /// The longest pause between attempts.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// How long a connection has to last for its loss to be followed by another at once.
+const SETTLED: Duration = Duration::from_secs(1);
 
 /// Whether a target can be reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,12 +96,16 @@ impl Target {
         }
     }
 
-    /// Lets it go: nothing more is queued, its gauges disappear. Returns the connections it had.
-    pub(super) fn retire(&self, metrics: &Metrics) -> Vec<Arc<Connection>> {
+    /// Forgets its gauges.
+    pub(super) fn forget(&self, metrics: &Metrics) {
         let label = [("target", self.name.clone())];
         metrics.upstream_up.remove(&label);
         metrics.upstream_connections.remove(&label);
         metrics.upstream_queue_bytes.remove(&label);
+    }
+
+    /// Lets it go: nothing more is queued. Returns the connections it had.
+    pub(super) fn retire(&self) -> Vec<Arc<Connection>> {
         let connections: Vec<_> = self.slots.iter().map(ArcSwap::load_full).collect();
         for connection in &connections {
             connection.end();
@@ -179,7 +186,7 @@ impl Dialer {
                 Ok(Ok(stream)) => {
                     tracing::info!(target = %target.name, "upstream connected");
                     target.opened();
-                    pause = FIRST_PAUSE;
+                    let opened = Instant::now();
                     let with = Running {
                         receiver: loss,
                         metrics: &self.metrics,
@@ -195,7 +202,14 @@ impl Dialer {
                     target.lost();
                     tracing::warn!(target = %target.name, why, "upstream connection lost");
                     loss.lost(&connection, true);
-                    // At once: a server that closed an idle connection is there.
+                    if opened.elapsed() > SETTLED {
+                        // At once: a server that closed an idle connection is there.
+                        pause = FIRST_PAUSE;
+                        continue;
+                    }
+                    // One that takes connections only to end them is no better than one that refuses them.
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(LONGEST_PAUSE);
                     continue;
                 }
                 Ok(Err(e)) => e.to_string(),

@@ -156,14 +156,7 @@ impl Flow {
 }
 
 /// Makes a flow of an upgraded connection and runs it to its end.
-pub(super) async fn run(
-    edge: Arc<Edge>,
-    stream: Stream,
-    early: Vec<u8>,
-    peer: SocketAddr,
-    secure: bool,
-    share: Share,
-) {
+pub(super) async fn run(edge: Arc<Edge>, stream: Stream, early: Vec<u8>, peer: SocketAddr, secure: bool, share: Share) {
     let limits = &edge.limits;
     let wire = Wire::new(stream, early, limits.message_bytes, limits.outbox_bytes);
     let flow = Flow(Arc::new(Inner {
@@ -259,7 +252,10 @@ impl Driver<'_> {
                     self.heard = Instant::now();
                     self.pinged = None;
                     if let Event::Message(bytes) = event {
-                        self.message(bytes);
+                        // What comes behind our own close frame is not heard any more.
+                        if self.closing_since.is_some() || !self.message(bytes) {
+                            return self.settle(cx);
+                        }
                     }
                 }
             }
@@ -268,14 +264,15 @@ impl Driver<'_> {
         self.settle(cx)
     }
 
-    fn message(&self, bytes: Bytes) {
+    /// Has one message handled. False when the flow is to be closed for what it sent.
+    fn message(&self, bytes: Bytes) -> bool {
         match &bytes[..] {
             // RFC 7118 §6: the keep-alive of RFC 5626 §3.5.1 as a message of its own.
             b"\r\n\r\n" => {
                 self.flow.queue(2, self.heard, |out| out.extend_from_slice(b"\r\n"));
-                return;
+                return true;
             }
-            b"\r\n" | b"" => return,
+            b"\r\n" | b"" => return true,
             _ => {}
         }
         let Inner { share, strikes, .. } = &*self.flow.0;
@@ -283,6 +280,7 @@ impl Driver<'_> {
             Ok(message) => {
                 tracing::trace!(flow = %self.flow.id(), message = %crate::telemetry::Masked(&message), "from client");
                 self.edge.handler.message(self.flow, message);
+                true
             }
             Err(refusal) => {
                 if let Some(answer) = refusal.answer {
@@ -291,6 +289,7 @@ impl Driver<'_> {
                 if refusal.close {
                     self.flow.close(1008, "refused too often", CloseReason::Policy);
                 }
+                !refusal.close
             }
         }
     }

@@ -97,7 +97,11 @@ pub fn judge(request: &[u8], listen: &Listen) -> Result<String, Refusal> {
     let mut origins = all("origin");
     let origin = origins.next();
     if origins.next().is_some() || !origin_allowed(origin, host, &listen.origins) {
-        return Err(refuse(403, "origin", "This Origin is not allowed here; the server's configuration lists those that are."));
+        return Err(refuse(
+            403,
+            "origin",
+            "This Origin is not allowed here; the server's configuration lists those that are.",
+        ));
     }
     Ok(derive_accept_key(key))
 }
@@ -136,7 +140,10 @@ pub(super) async fn accept(stream: &mut (impl AsyncWrite + Unpin), key: &str) ->
 }
 
 /// Writes the refusal, ends our direction, and reads what may still come, so that the answer is not lost to a reset.
-pub(super) async fn reject(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), refusal: Refusal) -> std::io::Result<()> {
+pub(super) async fn reject(
+    stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
+    refusal: Refusal,
+) -> std::io::Result<()> {
     let phrase = match refusal.status {
         400 => "Bad Request",
         403 => "Forbidden",

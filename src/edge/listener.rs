@@ -114,10 +114,7 @@ impl WebSocketListener {
 
 /// Errors of `accept` that belong to the connection that was to be accepted (accept(2)).
 fn is_the_peers_fault(e: &io::Error) -> bool {
-    matches!(
-        e.kind(),
-        io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::Interrupted
-    )
+    matches!(e.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::Interrupted)
 }
 
 pub(crate) async fn bind(host: &str, port: u16) -> io::Result<TcpListener> {

@@ -132,13 +132,16 @@ impl Edge {
     /// `grace`, so that clients don't all come back elsewhere at once. Returns when all are gone or `grace` is over.
     pub async fn drain(&self, grace: Duration) {
         self.draining.store(true, Ordering::Relaxed);
-        let deadline = tokio::time::Instant::now() + grace;
+        let begun = tokio::time::Instant::now();
+        let deadline = begun + grace;
         let flows = self.registry.all();
-        let step = grace.mul_f64(0.75) / u32::try_from(flows.len().max(1)).unwrap_or(u32::MAX);
+        let step = grace.as_secs_f64() * 0.75 / flows.len().max(1) as f64;
         // The registry's order is that of a keyed hash: as good as random.
         for (i, flow) in flows.into_iter().enumerate() {
-            if i > 0 && step > Duration::ZERO {
-                tokio::time::sleep(step).await;
+            // Sleeps are whole milliseconds: of many flows, several are due at once.
+            let due = begun + Duration::from_secs_f64(step * i as f64);
+            if due > tokio::time::Instant::now() + Duration::from_millis(1) {
+                tokio::time::sleep_until(due).await;
             }
             flow.close(1001, "going away", CloseReason::Server);
         }

@@ -76,11 +76,7 @@ impl ServerTls {
     pub fn new(identity: Option<Identity>, min: TlsVersion) -> Result<ServerTls, Error> {
         let seen = identity.as_ref().map_or([None, None], Identity::changed);
         let config = server_config(identity.as_ref(), min)?;
-        Ok(ServerTls {
-            current: ArcSwap::from_pointee(config),
-            min,
-            identity: Mutex::new((identity, seen)),
-        })
+        Ok(ServerTls { current: ArcSwap::from_pointee(config), min, identity: Mutex::new((identity, seen)) })
     }
 
     /// What a connection that begins now uses.
@@ -116,10 +112,9 @@ fn server_config(identity: Option<&Identity>, min: TlsVersion) -> Result<ServerC
         .with_no_client_auth()
         .with_single_cert(chain, key)
         .map_err(|e| match identity {
-            Some(files) => Error::new(
-                Kind::Tls,
-                format!("{} and {}: {e}", files.certificate.display(), files.key.display()),
-            ),
+            Some(files) => {
+                Error::new(Kind::Tls, format!("{} and {}: {e}", files.certificate.display(), files.key.display()))
+            }
             None => Error::new(Kind::Tls, e.to_string()),
         })?;
     // Tickets instead of a cache: a client that comes back pays half, and the server remembers nothing.

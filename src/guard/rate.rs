@@ -87,10 +87,7 @@ impl Addresses {
         let shard = self.hasher.hash_one(key) as usize % SHARDS;
         let mut shard = self.shards[shard].lock();
         let address = shard.entry(key).or_insert_with(|| {
-            Arc::new(Address {
-                limiter: self.quota.map(RateLimiter::direct),
-                connections: AtomicU32::new(0),
-            })
+            Arc::new(Address { limiter: self.quota.map(RateLimiter::direct), connections: AtomicU32::new(0) })
         });
         if address.connections.load(Ordering::Relaxed) >= self.most_connections {
             return None;

@@ -58,11 +58,7 @@ impl std::fmt::Debug for Metrics {
 impl Guard {
     /// A screen that has a flow closed at `most_strikes`.
     pub fn new(most_strikes: u32, tags: LocalTag, metrics: Arc<Metrics>) -> Guard {
-        Guard {
-            tags,
-            most_strikes,
-            metrics,
-        }
+        Guard { tags, most_strikes, metrics }
     }
 
     /// Decides on the bytes of one WebSocket message.
@@ -84,10 +80,7 @@ impl Guard {
             return Err(self.refuse(strikes, Some(&message), fault.status, fault.reason, "invalid"));
         }
         if method == Some(Method::Ack) && self.tags.absorbs(&message) {
-            return Err(Refusal {
-                answer: None,
-                close: false,
-            });
+            return Err(Refusal { answer: None, close: false });
         }
         strikes.forgive();
         Ok(message)
@@ -103,8 +96,7 @@ impl Guard {
     ) -> Refusal {
         self.metrics.refused(label);
         let answer = request.filter(|m| response::can_answer(m)).map(|request| {
-            self.metrics
-                .message(Direction::ToClient, Kind::response(request.transaction_method(), status));
+            self.metrics.message(Direction::ToClient, Kind::response(request.transaction_method(), status));
             let mut out = Vec::with_capacity(512);
             let tag = self.tags.of(request);
             let reply = Reply {
@@ -115,9 +107,6 @@ impl Guard {
             response::write(request, reply, &mut out);
             out
         });
-        Refusal {
-            answer,
-            close: strikes.add() >= self.most_strikes,
-        }
+        Refusal { answer, close: strikes.add() >= self.most_strikes }
     }
 }

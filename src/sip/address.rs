@@ -39,10 +39,7 @@ impl Address {
             Some(lt) if !value[i..i + lt].contains(&b';') && !value[i..i + lt].contains(&b':') => {
                 // A display name without quotes is made of tokens (RFC 3261 §25.1).
                 let display = &value[i..i + lt];
-                if display
-                    .iter()
-                    .any(|&b| !(super::is_token_byte(b) || is_lws(b) || b >= 0x80))
-                {
+                if display.iter().any(|&b| !(super::is_token_byte(b) || is_lws(b) || b >= 0x80)) {
                     return None;
                 }
                 let start = i + lt + 1;
@@ -50,10 +47,7 @@ impl Address {
                 (start..gt, gt + 1)
             }
             _ => {
-                let end = value[i..]
-                    .iter()
-                    .position(|&b| b == b';' || is_lws(b))
-                    .map_or(value.len(), |p| i + p);
+                let end = value[i..].iter().position(|&b| b == b';' || is_lws(b)).map_or(value.len(), |p| i + p);
                 if value[i..end].iter().any(|b| matches!(b, b'?' | b'"' | b'<' | b'>')) {
                     return None;
                 }
@@ -67,10 +61,7 @@ impl Address {
         if rest < value.len() && value[rest] != b';' {
             return None;
         }
-        params_close(&value[rest..]).then_some(Address {
-            uri,
-            params: rest..value.len(),
-        })
+        params_close(&value[rest..]).then_some(Address { uri, params: rest..value.len() })
     }
 }
 

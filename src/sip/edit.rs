@@ -28,11 +28,7 @@ pub struct Edits {
 impl Edits {
     /// No edits yet.
     pub const fn new() -> Edits {
-        Edits {
-            ops: Vec::new(),
-            text: Vec::new(),
-            grows: 0,
-        }
+        Edits { ops: Vec::new(), text: Vec::new(), grows: 0 }
     }
 
     /// Forgets all edits and keeps the storage.
@@ -58,12 +54,7 @@ impl Edits {
         write(&mut self.text);
         let to = self.text.len();
         self.grows += (to - from) as isize - range.len() as isize;
-        self.ops.push(Op {
-            start: range.start,
-            end: range.end,
-            from,
-            to,
-        });
+        self.ops.push(Op { start: range.start, end: range.end, from, to });
     }
 
     /// How long `source` will be with the edits applied.

@@ -52,15 +52,15 @@ impl Name {
         // The length and the first letter leave one or two candidates to compare with.
         let is = |long: &[u8]| raw.eq_ignore_ascii_case(long);
         let first = raw.first().map_or(0, u8::to_ascii_lowercase);
-        let name = match (raw.len(), first) {
-            (1, b'v') => return Name::Via,
-            (1, b'f') => return Name::From,
-            (1, b't') => return Name::To,
-            (1, b'i') => return Name::CallId,
-            (1, b'm') => return Name::Contact,
-            (1, b'k') => return Name::Supported,
-            (1, b'l') => return Name::ContentLength,
-            (1, b'c') => return Name::ContentType,
+        match (raw.len(), first) {
+            (1, b'v') => Name::Via,
+            (1, b'f') => Name::From,
+            (1, b't') => Name::To,
+            (1, b'i') => Name::CallId,
+            (1, b'm') => Name::Contact,
+            (1, b'k') => Name::Supported,
+            (1, b'l') => Name::ContentLength,
+            (1, b'c') => Name::ContentType,
             (3, b'v') if is(b"via") => Name::Via,
             (4, b'f') if is(b"from") => Name::From,
             (2, b't') if is(b"to") => Name::To,
@@ -80,8 +80,7 @@ impl Name {
             (11, b'r') if is(b"retry-after") => Name::RetryAfter,
             (13..=LONGEST, b'p' | b'r') if ASSERTED.iter().any(|a| is(a)) => Name::Asserted,
             _ => Name::Other,
-        };
-        name
+        }
     }
 
     /// Whether a message may carry it only once, and only with one value (RFC 3261 §7.3.1, §20).

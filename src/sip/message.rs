@@ -178,12 +178,7 @@ impl Message {
         }
         let mut index = Index::start(&bytes)?;
         let body = index.fields(&bytes)?;
-        Ok(Message {
-            start: index.start,
-            fields: index.fields,
-            body: body as u32,
-            bytes,
-        })
+        Ok(Message { start: index.start, fields: index.fields, body: body as u32, bytes })
     }
 
     /// The same message in a buffer of its own: what is kept must not hold the large one that it was read into.
@@ -223,9 +218,7 @@ impl Message {
 
     /// Where the first header field stands.
     pub fn headers_start(&self) -> usize {
-        self.fields
-            .first()
-            .map_or(self.headers_end(), |f| f.start as usize)
+        self.fields.first().map_or(self.headers_end(), |f| f.start as usize)
     }
 
     /// The bytes in `range`.
@@ -277,15 +270,12 @@ impl Message {
 
     /// Every value of every such field, comma-joined ones one by one (RFC 3261 §7.3.1), with their places.
     pub fn values(&self, name: Name) -> impl Iterator<Item = (&[u8], Range<usize>)> {
-        self.fields
-            .iter()
-            .filter(move |f| f.name == name)
-            .flat_map(move |f| {
-                let at = f.value_start as usize;
-                split_values(self.slice(f.value()))
-                    .map(move |r| (at + r.start)..(at + r.end))
-                    .map(move |r| (&self.bytes[r.clone()], r))
-            })
+        self.fields.iter().filter(move |f| f.name == name).flat_map(move |f| {
+            let at = f.value_start as usize;
+            split_values(self.slice(f.value()))
+                .map(move |r| (at + r.start)..(at + r.end))
+                .map(move |r| (&self.bytes[r.clone()], r))
+        })
     }
 
     /// The first value of a field with that name as it is spelt here, for names that [`Name`] does not know.
@@ -315,8 +305,7 @@ impl Message {
 
     /// The method of the transaction that this message belongs to: the CSeq's for a response.
     pub fn transaction_method(&self) -> Method {
-        self.method()
-            .unwrap_or_else(|| self.cseq().map_or(Method::Other, |(_, m)| Method::parse(m)))
+        self.method().unwrap_or_else(|| self.cseq().map_or(Method::Other, |(_, m)| Method::parse(m)))
     }
 
     /// The tag of From or To.
@@ -333,12 +322,7 @@ impl Message {
 impl fmt::Debug for Message {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let line = memchr(b'\r', &self.bytes).unwrap_or(0);
-        write!(
-            f,
-            "Message({:?}, {} bytes)",
-            String::from_utf8_lossy(&self.bytes[..line]),
-            self.bytes.len()
-        )
+        write!(f, "Message({:?}, {} bytes)", String::from_utf8_lossy(&self.bytes[..line]), self.bytes.len())
     }
 }
 
@@ -382,12 +366,7 @@ impl Index {
     }
 
     pub(super) fn into_message(self, bytes: Bytes, body: usize) -> Message {
-        Message {
-            start: self.start,
-            fields: self.fields,
-            body: body as u32,
-            bytes,
-        }
+        Message { start: self.start, fields: self.fields, body: body as u32, bytes }
     }
 }
 
@@ -472,12 +451,7 @@ fn field(bytes: &[u8], start: usize, line_end: usize) -> Field {
             (start + colon + 1 + lead, start + colon + 1 + tail + 1)
         }
     };
-    Field {
-        name: Name::parse(name),
-        value_start: value_start as u32,
-        value_end: value_end as u32,
-        ..malformed
-    }
+    Field { name: Name::parse(name), value_start: value_start as u32, value_end: value_end as u32, ..malformed }
 }
 
 /// The places of the comma-separated values in a header value. Commas inside quotes or angle brackets separate
@@ -534,14 +508,7 @@ mod tests {
              Subject:\r\n  folded\r\nRoute: \"a, b\" <sip:x,y@h>, <sip:q>\r\n\r\nbody",
         );
         let vias: Vec<_> = m.values(Name::Via).map(|(v, _)| v).collect();
-        assert_eq!(
-            vias,
-            [
-                &b"SIP/2.0/WS x.invalid;branch=z9hG4bK1"[..],
-                b"SIP/2.0/TCP y",
-                b"SIP/2.0/UDP z"
-            ]
-        );
+        assert_eq!(vias, [&b"SIP/2.0/WS x.invalid;branch=z9hG4bK1"[..], b"SIP/2.0/TCP y", b"SIP/2.0/UDP z"]);
         assert_eq!(m.values(Name::Route).count(), 2);
         assert_eq!(m.header_named(b"subject"), Some(&b"folded"[..]));
         assert_eq!(m.body(), b"body");
@@ -565,9 +532,6 @@ mod tests {
         let p = |t: &'static str| Message::parse(Bytes::from_static(t.as_bytes())).map(|_| ());
         assert_eq!(p("GET / HTTP/1.1\r\n\r\n"), Err(ParseError::StartLine));
         assert_eq!(p("\r\n"), Err(ParseError::StartLine));
-        assert_eq!(
-            p("OPTIONS sip:a SIP/2.0\r\nTo: x\r\n"),
-            Err(ParseError::Unterminated)
-        );
+        assert_eq!(p("OPTIONS sip:a SIP/2.0\r\nTo: x\r\n"), Err(ParseError::Unterminated));
     }
 }

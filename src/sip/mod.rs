@@ -20,11 +20,7 @@ pub use message::{Message, Method, ParseError, Start};
 
 /// Whether `b` may stand in a `token` (RFC 3261 §25.1).
 pub(crate) const fn is_token_byte(b: u8) -> bool {
-    b.is_ascii_alphanumeric()
-        || matches!(
-            b,
-            b'-' | b'.' | b'!' | b'%' | b'*' | b'_' | b'+' | b'`' | b'\'' | b'~'
-        )
+    b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'!' | b'%' | b'*' | b'_' | b'+' | b'`' | b'\'' | b'~')
 }
 
 /// Whether `s` is a non-empty `token` (RFC 3261 §25.1).

@@ -44,12 +44,7 @@ pub struct Reply<'a> {
 impl<'a> Reply<'a> {
     /// A reply with the usual phrase.
     pub fn new(status: u16, to_tag: &'a [u8]) -> Reply<'a> {
-        Reply {
-            status,
-            reason: phrase(status),
-            to_tag,
-            headers: b"",
-        }
+        Reply { status, reason: phrase(status), to_tag, headers: b"" }
     }
 }
 
@@ -80,9 +75,7 @@ pub fn write(request: &Message, reply: Reply<'_>, out: &mut Vec<u8>) {
                 let value = request.slice(field.value());
                 out.extend_from_slice(b"To: ");
                 out.extend_from_slice(value);
-                if reply.status > 100
-                    && !reply.to_tag.is_empty()
-                    && super::address::parameter(value, b"tag").is_none()
+                if reply.status > 100 && !reply.to_tag.is_empty() && super::address::parameter(value, b"tag").is_none()
                 {
                     out.extend_from_slice(b";tag=");
                     out.extend_from_slice(reply.to_tag);
@@ -147,7 +140,8 @@ mod tests {
 
     #[test]
     fn an_ack_cannot_be_answered() {
-        let ack = Message::parse(Bytes::from_static(b"ACK sip:b@x SIP/2.0\r\nVia: SIP/2.0/WS a\r\n\r\n")).expect("parses");
+        let ack =
+            Message::parse(Bytes::from_static(b"ACK sip:b@x SIP/2.0\r\nVia: SIP/2.0/WS a\r\n\r\n")).expect("parses");
         assert!(!can_answer(&ack));
     }
 }

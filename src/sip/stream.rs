@@ -48,12 +48,7 @@ pub struct Framer {
 impl Framer {
     /// A framer for messages of at most `limit` bytes each.
     pub const fn new(limit: usize) -> Framer {
-        Framer {
-            limit,
-            searched: 0,
-            sizes: None,
-            skip: 0,
-        }
+        Framer { limit, searched: 0, sizes: None, skip: 0 }
     }
 
     /// The next thing in `buffer`, taken out of it; `None` until there is more.
@@ -119,11 +114,7 @@ impl Framer {
         let from = self.searched.saturating_sub(3);
         let Some(end) = memmem::find(&buffer[from..], b"\r\n\r\n") else {
             self.searched = buffer.len();
-            return if buffer.len() > self.limit {
-                Err(StreamError::HeaderTooLong)
-            } else {
-                Ok(None)
-            };
+            return if buffer.len() > self.limit { Err(StreamError::HeaderTooLong) } else { Ok(None) };
         };
         let head = from + end + 4;
         if head > self.limit {
@@ -158,9 +149,7 @@ fn content_length(head: &[u8]) -> Result<usize, StreamError> {
             return Err(StreamError::BadContentLength);
         }
     }
-    found
-        .map(|n| n as usize)
-        .ok_or(StreamError::NoContentLength)
+    found.map(|n| n as usize).ok_or(StreamError::NoContentLength)
 }
 
 #[cfg(test)]
@@ -180,7 +169,8 @@ mod tests {
         out
     }
 
-    const STREAM: &[u8] = b"\r\n\r\nOPTIONS sip:a SIP/2.0\r\nContent-Length: 3\r\n\r\nabc\r\nOPTIONS sip:a SIP/2.0\r\nl:\r\n 2\r\n\r\nde\
+    const STREAM: &[u8] =
+        b"\r\n\r\nOPTIONS sip:a SIP/2.0\r\nContent-Length: 3\r\n\r\nabc\r\nOPTIONS sip:a SIP/2.0\r\nl:\r\n 2\r\n\r\nde\
         rubbish\r\nl: 1\r\n\r\nxOPTIONS sip:a SIP/2.0\r\nl: 900\r\n\r\n";
 
     #[test]
@@ -205,7 +195,10 @@ mod tests {
     fn what_cannot_be_framed_ends_the_stream() {
         let next = |text: &[u8]| Framer::new(100).next(&mut BytesMut::from(text)).map(|_| ());
         assert_eq!(next(b"OPTIONS sip:a SIP/2.0\r\nTo: x\r\n\r\n"), Err(StreamError::NoContentLength));
-        assert_eq!(next(b"OPTIONS sip:a SIP/2.0\r\nl: 1\r\nContent-Length: 2\r\n\r\n"), Err(StreamError::BadContentLength));
+        assert_eq!(
+            next(b"OPTIONS sip:a SIP/2.0\r\nl: 1\r\nContent-Length: 2\r\n\r\n"),
+            Err(StreamError::BadContentLength)
+        );
         assert_eq!(next(b"OPTIONS sip:a SIP/2.0\r\nl: -1\r\n\r\n"), Err(StreamError::BadContentLength));
         assert_eq!(next(&[b'x'; 101]), Err(StreamError::HeaderTooLong));
     }

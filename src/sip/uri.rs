@@ -48,8 +48,7 @@ pub fn scheme(uri: &[u8]) -> Scheme {
     } else if s.eq_ignore_ascii_case(b"tel") {
         Scheme::Tel
     } else if s.first().is_some_and(u8::is_ascii_alphabetic)
-        && s.iter()
-            .all(|&b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'-' | b'.'))
+        && s.iter().all(|&b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'-' | b'.'))
     {
         Scheme::Unknown
     } else {
@@ -80,9 +79,7 @@ impl<'a> Uri<'a> {
         let host_end = if rest.first() == Some(&b'[') {
             memchr(b']', rest)? + 1
         } else {
-            rest.iter()
-                .position(|b| matches!(b, b':' | b';' | b'?'))
-                .unwrap_or(rest.len())
+            rest.iter().position(|b| matches!(b, b':' | b';' | b'?')).unwrap_or(rest.len())
         };
         let host = &rest[..host_end];
         if !is_host(host) {
@@ -104,25 +101,16 @@ impl<'a> Uri<'a> {
             [b';', params @ ..] => params,
             _ => return None,
         };
-        Some(Uri {
-            secure,
-            user,
-            host,
-            port,
-            params,
-            headers,
-        })
+        Some(Uri { secure, user, host, port, params, headers })
     }
 
     /// A parameter's value; empty for one without a value.
     pub fn param(&self, name: &[u8]) -> Option<&'a [u8]> {
-        self.params
-            .split(|&b| b == b';')
-            .find_map(|p| match memchr(b'=', p) {
-                Some(eq) if p[..eq].eq_ignore_ascii_case(name) => Some(&p[eq + 1..]),
-                None if p.eq_ignore_ascii_case(name) => Some(&p[..0]),
-                _ => None,
-            })
+        self.params.split(|&b| b == b';').find_map(|p| match memchr(b'=', p) {
+            Some(eq) if p[..eq].eq_ignore_ascii_case(name) => Some(&p[eq + 1..]),
+            None if p.eq_ignore_ascii_case(name) => Some(&p[..0]),
+            _ => None,
+        })
     }
 
     /// Whether host and port are `host` and `port`, where an absent port means `default`.
@@ -142,10 +130,7 @@ pub fn same_host(a: &[u8], b: &[u8]) -> bool {
 /// The address that `host` spells, IPv6 in brackets or bare.
 pub fn address(host: &[u8]) -> Option<IpAddr> {
     let text = std::str::from_utf8(host).ok()?;
-    let bare = text
-        .strip_prefix('[')
-        .and_then(|t| t.strip_suffix(']'))
-        .unwrap_or(text);
+    let bare = text.strip_prefix('[').and_then(|t| t.strip_suffix(']')).unwrap_or(text);
     IpAddr::from_str(bare).ok()
 }
 
@@ -155,10 +140,7 @@ pub fn is_host(host: &[u8]) -> bool {
         return std::str::from_utf8(inner).is_ok_and(|t| Ipv6Addr::from_str(t).is_ok());
     }
     // Underscores are no part of the grammar, but of many a deployment's names.
-    !host.is_empty()
-        && host
-            .iter()
-            .all(|&b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_'))
+    !host.is_empty() && host.iter().all(|&b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_'))
 }
 
 /// No byte that ends a URI or hides something in it, and every `%` followed by two hex digits.
@@ -168,10 +150,7 @@ fn well_formed(s: &[u8]) -> bool {
         match s[i] {
             0..=b' ' | 0x7f | b'<' | b'>' | b'"' => return false,
             b'%' => {
-                if !s
-                    .get(i + 1..i + 3)
-                    .is_some_and(|h| h.iter().all(u8::is_ascii_hexdigit))
-                {
+                if !s.get(i + 1..i + 3).is_some_and(|h| h.iter().all(u8::is_ascii_hexdigit)) {
                     return false;
                 }
                 i += 2;
@@ -185,8 +164,7 @@ fn well_formed(s: &[u8]) -> bool {
 
 /// Whether `s` may be a parameter's value in a URI (RFC 3261 §25.1 `paramchar`, loosely).
 pub fn is_param_value(s: &[u8]) -> bool {
-    s.iter()
-        .all(|&b| is_token_byte(b) || matches!(b, b'[' | b']' | b'/' | b':' | b'&' | b'$'))
+    s.iter().all(|&b| is_token_byte(b) || matches!(b, b'[' | b']' | b'/' | b':' | b'&' | b'$'))
 }
 
 #[cfg(test)]
@@ -195,8 +173,7 @@ mod tests {
 
     #[test]
     fn parts_are_found_where_they_stand() {
-        let u =
-            Uri::parse(b"sips:a;b?c:pw@[2001:db8::1]:5061;transport=ws;lr?Subject=x").expect("uri");
+        let u = Uri::parse(b"sips:a;b?c:pw@[2001:db8::1]:5061;transport=ws;lr?Subject=x").expect("uri");
         assert!(u.secure);
         assert_eq!(u.user, Some(&b"a;b?c:pw"[..]));
         assert_eq!(u.host, b"[2001:db8::1]");

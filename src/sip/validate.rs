@@ -25,10 +25,7 @@ pub struct Fault {
 }
 
 const fn bad(reason: &'static str) -> Result<(), Fault> {
-    Err(Fault {
-        status: 400,
-        reason,
-    })
+    Err(Fault { status: 400, reason })
 }
 
 /// How the message came, which decides what its Content-Length has to be.
@@ -43,13 +40,7 @@ pub enum Transport {
 /// Checks `message`.
 pub fn check(message: &Message, transport: Transport) -> Result<(), Fault> {
     check_fields(message)?;
-    if let Start::Request {
-        method,
-        method_at,
-        uri,
-        version,
-    } = message.start()
-    {
+    if let Start::Request { method, method_at, uri, version } = message.start() {
         check_version(message.slice(version.start as usize..version.end as usize))?;
         check_request_uri(message.slice(uri.start as usize..uri.end as usize))?;
         let token = message.slice(method_at.start as usize..method_at.end as usize);
@@ -74,7 +65,7 @@ fn check_fields(message: &Message) -> Result<(), Fault> {
         if field.name == Name::Malformed {
             return bad("Malformed Header Field");
         }
-        if memchr(0, value).is_some() {
+        if memchr(0, value).is_some() && !nul_is_quoted(value) {
             return bad("NUL in Header Field");
         }
         // Where it matters to a proxy, a CR or LF that is not part of a fold could be read as a line end by the next hop.
@@ -94,7 +85,7 @@ fn check_fields(message: &Message) -> Result<(), Fault> {
         }
         match field.name {
             Name::From | Name::To => check_party(value, field.name)?,
-            Name::CallId if value.is_empty() || value.iter().any(|&b| is_lws(b)) => {
+            Name::CallId if value.is_empty() || value.iter().any(|&b| b == 0 || is_lws(b)) => {
                 return bad("Bad Call-ID");
             }
             Name::CSeq => match message.cseq() {
@@ -133,6 +124,23 @@ fn check_fields(message: &Message) -> Result<(), Fault> {
     Ok(())
 }
 
+/// Whether every NUL in `value` stands behind a backslash in a quoted string, the one place where the grammar has it
+/// (RFC 3261 §25.1 `quoted-pair`; RFC 4475 §3.1.1.2).
+fn nul_is_quoted(value: &[u8]) -> bool {
+    let (mut quoted, mut i) = (false, 0);
+    while i < value.len() {
+        match value[i] {
+            b'\\' if quoted => i += 1,
+            b'"' => quoted = !quoted,
+            0 => return false,
+            _ => {}
+        }
+        i += 1;
+    }
+    // In a string that nobody closes, nothing is quoted.
+    !quoted
+}
+
 /// Whether every CR and LF in `value` is part of a fold.
 fn folds_only(value: &[u8]) -> bool {
     let mut at = 0;
@@ -147,11 +155,8 @@ fn folds_only(value: &[u8]) -> bool {
 }
 
 fn check_party(value: &[u8], name: Name) -> Result<(), Fault> {
-    let (bad_address, bad_uri) = if name == Name::From {
-        ("Bad From", "Bad URI in From")
-    } else {
-        ("Bad To", "Bad URI in To")
-    };
+    let (bad_address, bad_uri) =
+        if name == Name::From { ("Bad From", "Bad URI in From") } else { ("Bad To", "Bad URI in To") };
     let Some(address) = Address::parse(value) else {
         return bad(bad_address);
     };
@@ -169,10 +174,7 @@ fn check_version(version: &[u8]) -> Result<(), Fault> {
     } else if version.iter().any(|&b| is_lws(b)) {
         bad("White Space Behind SIP Version")
     } else {
-        Err(Fault {
-            status: 505,
-            reason: "Version Not Supported",
-        })
+        Err(Fault { status: 505, reason: "Version Not Supported" })
     }
 }
 
@@ -191,10 +193,7 @@ fn check_request_uri(text: &[u8]) -> Result<(), Fault> {
             None => bad("Bad Request-URI"),
         },
         Scheme::Tel => Ok(()),
-        Scheme::Unknown => Err(Fault {
-            status: 416,
-            reason: "Unsupported URI Scheme",
-        }),
+        Scheme::Unknown => Err(Fault { status: 416, reason: "Unsupported URI Scheme" }),
         Scheme::None => bad("Bad Request-URI"),
     }
 }
@@ -243,10 +242,13 @@ mod tests {
     use bytes::Bytes;
 
     fn verdict(text: &str) -> Result<(), Fault> {
-        check(
-            &Message::parse(Bytes::copy_from_slice(text.as_bytes())).expect("parses"),
-            Transport::WebSocket,
-        )
+        check(&Message::parse(Bytes::copy_from_slice(text.as_bytes())).expect("parses"), Transport::WebSocket)
+    }
+
+    #[test]
+    fn another_version_is_told_so_whatever_its_fields_look_like() {
+        let text = "OPTIONS sip:b@x SIP/7.0\r\nVia: SIP/7.0/UDP c;branch=z9hG4bK1\r\n\r\n";
+        assert_eq!(verdict(text), Err(Fault { status: 505, reason: "Version Not Supported" }));
     }
 
     fn request(line: &str, more: &str) -> String {
@@ -260,6 +262,15 @@ mod tests {
     fn a_plain_request_passes() {
         assert_eq!(verdict(&request("OPTIONS sip:b@x SIP/2.0", "")), Ok(()));
         assert_eq!(verdict(&request("NEW tel:+1555 SIP/2.0", "Max-Forwards: 70\r\n")), Ok(()));
+    }
+
+    #[test]
+    fn a_nul_passes_only_behind_a_backslash_in_quotes() {
+        let nul = |value: &str| verdict(&request("OPTIONS sip:b@x SIP/2.0", &format!("Subject: {value}\r\n")));
+        assert_eq!(nul("\"a \\\0 b\""), Ok(()));
+        for bad in ["\0", "\"\0\"", "\\\0", "\"\\\\\0\"", "\"\" \\\0", "\"\\\0"] {
+            assert_eq!(nul(bad), Err(Fault { status: 400, reason: "NUL in Header Field" }), "{bad:?}");
+        }
     }
 
     #[test]

@@ -34,7 +34,7 @@ pub struct Rport {
 }
 
 impl<'a> Via<'a> {
-    /// Takes one Via value apart. `None` where it is none.
+    /// Takes one Via value apart. `None` where it is none, or has an empty parameter.
     pub fn parse(value: &'a [u8]) -> Option<Via<'a>> {
         // sent-protocol: name SLASH version SLASH transport, white space allowed around the slashes.
         let first = memchr(b'/', value)?;
@@ -73,7 +73,9 @@ impl<'a> Via<'a> {
             start..start + s.len()
         };
         let mut quotes = false;
+        let mut separators = 0;
         for (name, v) in parameters(&value[params_at..]) {
+            separators += 1;
             quotes |= memchr(b'"', v).is_some();
             if name.eq_ignore_ascii_case(b"branch") {
                 via.branch = Some(v);

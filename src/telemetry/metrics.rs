@@ -56,10 +56,7 @@ impl Kind {
     /// A response of the transaction of `method`.
     pub const fn response(method: Method, status: u16) -> Kind {
         let class = status / 100;
-        Kind {
-            method,
-            class: if class >= 1 && class <= 6 { class as u8 } else { 6 },
-        }
+        Kind { method, class: if class >= 1 && class <= 6 { class as u8 } else { 6 } }
     }
 
     /// What `message` is.
@@ -268,7 +265,10 @@ mod tests {
         m.message(Direction::ToClient, Kind::response(Method::Invite, 486));
         m.refused("rate");
         let text = m.render();
-        assert!(text.contains("sipws_messages_total{direction=\"from_client\",method=\"INVITE\",class=\"request\"} 1"), "{text}");
+        assert!(
+            text.contains("sipws_messages_total{direction=\"from_client\",method=\"INVITE\",class=\"request\"} 1"),
+            "{text}"
+        );
         assert!(text.contains("sipws_messages_total{direction=\"to_client\",method=\"INVITE\",class=\"4xx\"} 1"));
         assert!(text.contains("sipws_refusals_total{reason=\"rate\"} 1"));
         assert!(text.contains("# UNIT sipws_outbox_bytes bytes"));

@@ -5,8 +5,8 @@ use crate::pages::Pages;
 use crate::reload::Reloader;
 use crate::signals::{Request, Signals, StopSignal};
 use crate::{Failure, logging, open_files};
-use sipws::Server;
 use sipws::config::Config;
+use sipws::{Kind, Server};
 use std::io::Write;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -43,7 +43,10 @@ pub(crate) fn run(file: Option<PathBuf>) -> Result<(), Failure> {
     let listener = listener.map_err(|error| Failure::Start(format!("admin.listen {admin_listen}: {error}")))?;
     let admin_address = listener.local_addr().unwrap_or(admin_listen);
 
-    let server = Server::start(config.clone()).map_err(|error| Failure::Start(error.to_string()))?;
+    let server = Server::start(config.clone()).map_err(|error| match error.kind() {
+        Kind::Config => Failure::Configuration(error.to_string()),
+        _ => Failure::Start(error.to_string()),
+    })?;
     let server = Arc::new(server);
     let pages = SharedPages::default();
     pages.set(read_pages);

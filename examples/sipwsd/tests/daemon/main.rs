@@ -220,7 +220,8 @@ fn sigterm_drains_and_ends_with_0() {
 #[test]
 fn a_second_signal_ends_the_wait_for_clients_at_once() {
     let mut daemon = Daemon::start(&folder("twice", &format!("{FREE_PORTS}runtime.drain = \"10m\"\n")));
-    let _client = connected_client(&daemon);
+    // Clients are sent away one after the other, over the whole of the grace: the second one is still there.
+    let _clients = [connected_client(&daemon), connected_client(&daemon)];
     daemon.signal(Signal::TERM);
     daemon.wait_for_log(0, "draining");
     wait_for("503 on /readyz", || {
@@ -231,7 +232,7 @@ fn a_second_signal_ends_the_wait_for_clients_at_once() {
     assert_eq!(daemon.wait().code(), Some(143));
 }
 
-/// A WebSocket connection that never says anything, and does not go when it is asked to.
+/// A WebSocket connection that never says anything.
 fn connected_client(daemon: &Daemon) -> TcpStream {
     let address = daemon.address("websocket");
     let mut stream = TcpStream::connect_timeout(&address, DEADLINE).expect("a connection");

@@ -15,7 +15,9 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
 
 /// A folder of this test's own, with `config` in `sipwsd.toml`.
 pub(crate) fn folder(test: &str, config: &str) -> PathBuf {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("daemon-{}-{test}", std::process::id()));
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("daemon-{test}"));
+    // What an earlier run left.
+    let _ = std::fs::remove_dir_all(&folder);
     std::fs::create_dir_all(&folder).expect("a folder");
     std::fs::write(folder.join("sipwsd.toml"), config).expect("a configuration");
     folder
