@@ -5,7 +5,6 @@ use std::net::SocketAddr;
 
 use super::branch::Branch;
 use crate::sip::edit::decimal;
-use crate::sip::message::split_values;
 use crate::sip::via::Via;
 use crate::sip::{Edits, Message, Method, Name, number};
 
@@ -56,12 +55,16 @@ pub(super) fn via(out: &mut Vec<u8>, transport: &str, authority: &str, branch: &
 
 /// Takes the top Via value out: the whole field if it is the only one in it (RFC 3261 §16.7 step 3).
 pub(super) fn pop_via(message: &Message, edits: &mut Edits) {
-    let Some(field) = message.field(Name::Via) else {
+    let mut vias = message.values(Name::Via).map(|(_, at)| at);
+    let Some(top) = vias.next() else {
         return;
     };
-    let value = message.slice(field.value());
-    match split_values(value).nth(1) {
-        Some(second) => edits.remove(field.value().start..field.value().start + second.start),
+    // A field with no value at all may stand before it.
+    let Some(field) = message.fields().iter().find(|f| f.span().contains(&top.start)) else {
+        return;
+    };
+    match vias.next().filter(|second| field.span().contains(&second.start)) {
+        Some(second) => edits.remove(top.start..second.start),
         None => edits.remove(field.span()),
     }
 }
@@ -146,6 +149,7 @@ mod tests {
     #[test]
     fn popping_takes_one_value_and_leaves_the_rest() {
         let pop = |text| edited(text, pop_via);
+        assert_eq!(pop("SIP/2.0 200 OK\r\nVia:\r\nVia: a\r\nv: d\r\n\r\n"), "SIP/2.0 200 OK\r\nVia:\r\nv: d\r\n\r\n");
         assert_eq!(pop("SIP/2.0 200 OK\r\nVia: a/b/c x\r\nVia: d\r\n\r\n"), "SIP/2.0 200 OK\r\nVia: d\r\n\r\n");
         assert_eq!(
             pop("SIP/2.0 200 OK\r\nv:  a/b/c x ,\r\n d\r\nTo: t\r\n\r\n"),

@@ -50,9 +50,8 @@ struct Inner {
     secure: bool,
     opened: Instant,
     open: AtomicBool,
-    share: Share,
-    strikes: Strikes,
-    wire: Mutex<Wire>,
+    /// Gone when the connection is: a handle that outlives it holds no descriptor.
+    wire: Mutex<Option<Wire>>,
     attachment: OnceLock<Box<dyn Any + Send + Sync>>,
     edge: Arc<Edge>,
 }
@@ -116,6 +115,9 @@ impl Flow {
     /// A flow whose outbox has no room is closed, and false returned: its client does not read.
     pub fn queue(&self, len: usize, arrived: Instant, write: impl FnOnce(&mut Vec<u8>)) -> bool {
         let mut wire = self.0.wire.lock();
+        let Some(wire) = &mut *wire else {
+            return true;
+        };
         if wire.queue(len, arrived, write).is_ok() {
             return true;
         }
@@ -127,6 +129,9 @@ impl Flow {
     /// Writes what was queued, as far as the socket takes it; the flow's task writes the rest.
     pub fn flush(&self) {
         let mut wire = self.0.wire.lock();
+        let Some(wire) = &mut *wire else {
+            return;
+        };
         match wire.flush() {
             Poll::Ready(Ok(oldest)) => self.relayed(oldest),
             // The task meets the same error when it reads.
@@ -144,8 +149,15 @@ impl Flow {
 
     /// Closes it with that close code (RFC 6455 §7.4) and reason.
     pub fn close(&self, code: u16, reason: &'static str, why: CloseReason) {
-        self.0.wire.lock().close(code, reason, why);
+        if let Some(wire) = &mut *self.0.wire.lock() {
+            wire.close(code, reason, why);
+        }
         self.flush();
+    }
+
+    /// Does something to the connection, on behalf of its task: which is there as long as the connection is.
+    fn with_wire<R>(&self, gone: R, f: impl FnOnce(&mut Wire) -> R) -> R {
+        self.0.wire.lock().as_mut().map_or(gone, f)
     }
 
     fn relayed(&self, oldest: Option<Instant>) {
@@ -165,9 +177,7 @@ pub(super) async fn run(edge: Arc<Edge>, stream: Stream, early: Vec<u8>, peer: S
         secure,
         opened: Instant::now(),
         open: AtomicBool::new(true),
-        share,
-        strikes: Strikes::default(),
-        wire: Mutex::new(wire),
+        wire: Mutex::new(Some(wire)),
         attachment: OnceLock::new(),
         edge: edge.clone(),
     }));
@@ -185,6 +195,8 @@ pub(super) async fn run(edge: Arc<Edge>, stream: Stream, early: Vec<u8>, peer: S
         timer: Box::pin(tokio::time::sleep(edge.timeouts.ping)),
         flow: &flow,
         edge: &edge,
+        share: &share,
+        strikes: Strikes::default(),
     };
     end.why = poll_fn(|cx| driver.poll(cx)).await;
     drop(driver);
@@ -192,12 +204,14 @@ pub(super) async fn run(edge: Arc<Edge>, stream: Stream, early: Vec<u8>, peer: S
     // State is gone; the socket may take its time. Closing it with unread input would reset the connection, and the
     // close frame might never be read.
     let finish = async {
-        poll_fn(|cx| flow.0.wire.lock().poll_flush(cx)).await?;
-        poll_fn(|cx| flow.0.wire.lock().poll_shutdown(cx)).await?;
-        poll_fn(|cx| flow.0.wire.lock().poll_discard(cx)).await;
+        let gone = || Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
+        poll_fn(|cx| flow.with_wire(gone(), |w| w.poll_flush(cx))).await?;
+        poll_fn(|cx| flow.with_wire(Poll::Ready(Ok(())), |w| w.poll_shutdown(cx))).await?;
+        poll_fn(|cx| flow.with_wire(Poll::Ready(()), |w| w.poll_discard(cx))).await;
         io::Result::Ok(())
     };
     let _ = tokio::time::timeout(CLOSING, finish).await;
+    *flow.0.wire.lock() = None;
 }
 
 /// Ends the flow for everybody who knows it.
@@ -223,6 +237,9 @@ impl Drop for End {
 struct Driver<'a> {
     flow: &'a Flow,
     edge: &'a Arc<Edge>,
+    /// The connection's share in its address's account, given back when the connection is gone.
+    share: &'a Share,
+    strikes: Strikes,
     timer: Pin<Box<Sleep>>,
     /// When the client was last heard of.
     heard: Instant,
@@ -238,13 +255,12 @@ struct Driver<'a> {
 impl Driver<'_> {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<CloseReason> {
         for turn in 0..TURN {
-            let event = {
-                let mut wire = self.flow.0.wire.lock();
+            let event = self.flow.with_wire(Poll::Ready(Event::Ended(CloseReason::Lost)), |wire| {
                 if turn == 0 {
                     wire.attend(cx.waker());
                 }
                 wire.poll_event(cx)
-            };
+            });
             match event {
                 Poll::Pending => return self.settle(cx),
                 Poll::Ready(Event::Ended(why)) => return Poll::Ready(why),
@@ -275,8 +291,7 @@ impl Driver<'_> {
             b"\r\n" | b"" => return true,
             _ => {}
         }
-        let Inner { share, strikes, .. } = &*self.flow.0;
-        match self.edge.guard.screen(share.address(), strikes, bytes) {
+        match self.edge.guard.screen(self.share.address(), &self.strikes, bytes) {
             Ok(message) => {
                 tracing::trace!(flow = %self.flow.id(), message = %crate::telemetry::Masked(&message), "from client");
                 self.edge.handler.message(self.flow, message);
@@ -296,10 +311,9 @@ impl Driver<'_> {
 
     /// Writes what this turn has queued, and sees to the deadlines.
     fn settle(&mut self, cx: &mut Context<'_>) -> Poll<CloseReason> {
-        let (flushed, closing, waiting) = {
-            let mut wire = self.flow.0.wire.lock();
-            (wire.poll_flush(cx), wire.closing(), wire.waiting() as i64)
-        };
+        let (flushed, closing, waiting) = self
+            .flow
+            .with_wire((Poll::Ready(Ok(None)), None, 0), |w| (w.poll_flush(cx), w.closing(), w.waiting() as i64));
         if waiting != self.accounted {
             self.edge.metrics.outbox_bytes.inc_by(waiting - self.accounted);
             self.accounted = waiting;
@@ -342,7 +356,7 @@ impl Driver<'_> {
         let mut next = now + t.ping;
         if let Some(since) = self.closing_since {
             if now >= since + CLOSING {
-                return Err(self.flow.0.wire.lock().closing().unwrap_or(CloseReason::Server));
+                return Err(self.flow.with_wire(None, |w| w.closing()).unwrap_or(CloseReason::Server));
             }
             next = next.min(since + CLOSING);
         }
@@ -358,7 +372,7 @@ impl Driver<'_> {
             Some(at) => next = next.min(at + t.pong),
             None if now >= self.heard + t.ping => {
                 self.pinged = Some(now);
-                self.flow.0.wire.lock().ping();
+                self.flow.with_wire((), Wire::ping);
                 self.flow.flush();
                 next = next.min(now + t.pong);
             }

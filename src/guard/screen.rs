@@ -1,7 +1,7 @@
 //! The screen between the edge and whoever handles its messages.
 
+use std::cell::Cell;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use bytes::Bytes;
 
@@ -25,19 +25,16 @@ pub struct Refusal {
 /// How often a flow was refused of late: each refusal adds one, each message that passes takes one away. So a client
 /// with an occasional broken message stays, and one that sends nothing else, or much too much, does not.
 #[derive(Debug, Default)]
-pub struct Strikes(AtomicU32);
+pub struct Strikes(Cell<u32>);
 
 impl Strikes {
     fn add(&self) -> u32 {
-        self.0.fetch_add(1, Ordering::Relaxed) + 1
+        self.0.set(self.0.get().saturating_add(1));
+        self.0.get()
     }
 
     fn forgive(&self) {
-        // Only the flow's own task writes here: no update is lost between the two.
-        let n = self.0.load(Ordering::Relaxed);
-        if n > 0 {
-            self.0.store(n - 1, Ordering::Relaxed);
-        }
+        self.0.set(self.0.get().saturating_sub(1));
     }
 }
 
@@ -47,12 +44,6 @@ pub struct Guard {
     tags: LocalTag,
     most_strikes: u32,
     metrics: Arc<Metrics>,
-}
-
-impl std::fmt::Debug for Metrics {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Metrics")
-    }
 }
 
 impl Guard {

@@ -65,8 +65,8 @@ impl Edits {
     /// Writes `source` with the edits applied to the end of `out`. Every byte outside the edits comes out as it is.
     pub fn apply(&mut self, source: &[u8], out: &mut Vec<u8>) {
         // A handful of edits, most of them made in order: insertion sort is what the library does for so few. Stable,
-        // so that insertions at one place keep their order.
-        self.ops.sort_by_key(|op| op.start);
+        // so that insertions at one place keep their order; they stand before what is taken out or replaced there.
+        self.ops.sort_by_key(|op| (op.start, op.end));
         out.reserve(self.len_of(source));
         let mut at = 0;
         for op in &self.ops {
@@ -100,5 +100,15 @@ mod tests {
         assert_eq!(e.len_of(b"hello"), 5);
         e.apply(b"hello", &mut out);
         assert_eq!(out, b"> Heo!?");
+    }
+
+    #[test]
+    fn an_insertion_stands_before_what_is_replaced_at_its_place() {
+        let mut e = Edits::new();
+        e.remove(1..3);
+        e.insert(1, |t| t.extend_from_slice(b"+"));
+        let mut out = Vec::new();
+        e.apply(b"abcd", &mut out);
+        assert_eq!(out, b"a+d");
     }
 }

@@ -39,9 +39,12 @@ pub enum Transport {
 
 /// Checks `message`.
 pub fn check(message: &Message, transport: Transport) -> Result<(), Fault> {
-    check_fields(message)?;
-    if let Start::Request { method, method_at, uri, version } = message.start() {
+    // First of all: what follows the start line of another version may be written by another grammar.
+    if let Start::Request { version, .. } = message.start() {
         check_version(message.slice(version.start as usize..version.end as usize))?;
+    }
+    check_fields(message)?;
+    if let Start::Request { method, method_at, uri, .. } = message.start() {
         check_request_uri(message.slice(uri.start as usize..uri.end as usize))?;
         let token = message.slice(method_at.start as usize..method_at.end as usize);
         if message.cseq().is_some_and(|(_, m)| m != token) {

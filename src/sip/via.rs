@@ -73,9 +73,11 @@ impl<'a> Via<'a> {
             start..start + s.len()
         };
         let mut quotes = false;
-        let mut separators = 0;
+        let semicolons = |s: &[u8]| s.iter().filter(|&&b| b == b';').count();
+        let mut separators = semicolons(&value[params_at..]);
         for (name, v) in parameters(&value[params_at..]) {
-            separators += 1;
+            // One stands before the parameter; those inside are quoted.
+            separators -= 1 + semicolons(name) + semicolons(v);
             quotes |= memchr(b'"', v).is_some();
             if name.eq_ignore_ascii_case(b"branch") {
                 via.branch = Some(v);
@@ -86,6 +88,9 @@ impl<'a> Via<'a> {
                 let end = if v.is_empty() { name.end } else { place(v).end };
                 via.rport = Some(Rport { value: name.end..end });
             }
+        }
+        if separators > 0 {
+            return None;
         }
         if quotes && value.iter().filter(|&&b| b == b'"').count() % 2 == 1 {
             return None;
@@ -134,8 +139,24 @@ mod tests {
     }
 
     #[test]
+    fn a_quoted_semicolon_separates_nothing() {
+        let v = Via::parse(b"SIP/2.0/WS h;x=\";;\";branch=b").expect("via");
+        assert_eq!(v.branch, Some(&b"b"[..]));
+    }
+
+    #[test]
     fn broken_values_are_refused() {
-        for bad in ["SIP/2.0/UDP", "SIP/2.0 host", "SIP/3.0/UDP h", "SIP/2.0/UDP h:x", "SIP/2.0/UDP a b", ""] {
+        for bad in [
+            "SIP/2.0/UDP h;",
+            "SIP/2.0/UDP h;;branch=1",
+            "SIP/2.0/UDP h;a=\";\";",
+            "SIP/2.0/UDP",
+            "SIP/2.0 host",
+            "SIP/3.0/UDP h",
+            "SIP/2.0/UDP h:x",
+            "SIP/2.0/UDP a b",
+            "",
+        ] {
             assert_eq!(Via::parse(bad.as_bytes()), None, "{bad}");
         }
     }
