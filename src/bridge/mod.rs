@@ -1,8 +1,8 @@
 //! The bridge: WebSocket flows on one side, SIP servers over TCP and TLS on the other.
 //!
 //! An RFC 3261 §16 proxy, an RFC 5626 edge proxy and an RFC 3327 Path proxy that keeps a little state for each request
-//! in flight. [`outbound`] is what clients ask of servers, [`inbound`] what servers ask of clients; [`translator`] has
-//! the edits that both make, [`pending`] the requests in flight.
+//! in flight. `outbound` is what clients ask of servers, `inbound` what servers ask of clients; `translator` has
+//! the edits that both make, `pending` the requests in flight.
 
 mod branch;
 mod connection;

@@ -1,12 +1,12 @@
 //! The WebSocket side: connections come in, are upgraded (RFC 6455, RFC 7118), and become flows (RFC 5626).
 //!
 //! The way of a message: [`listener`] → [`handshake`] → [`flow`] → the guard's screen → the [`SipHandler`]. The way
-//! back: [`Flow::queue`] → [`outbox`] → the socket. The edge knows nothing of who handles its messages.
+//! back: [`Flow::queue`] → `outbox` → the socket. The edge knows nothing of who handles its messages.
 
 pub mod flow;
 pub mod handshake;
 pub mod listener;
-pub mod outbox;
+mod outbox;
 pub mod registry;
 pub mod tls;
 mod wire;
