@@ -28,7 +28,7 @@ pub(crate) struct Identity {
 pub(super) struct OwnRoutes {
     /// What to take out.
     remove: Vec<Range<usize>>,
-    /// Where the first Route stands that is not ours.
+    /// Where the first Route stands that stays.
     pub(super) rest: Option<usize>,
     /// The token in them.
     pub(super) claim: Option<Claim>,
@@ -106,7 +106,7 @@ impl Identity {
         self.own.iter().any(|(h, p)| *p == port && same_host(host, h.as_bytes()))
     }
 
-    /// Finds our Routes at the top of `request`: both of a double Record-Route, and more if there are.
+    /// Finds our Routes at the top of `request`: both of a double Record-Route, with or without its token.
     pub(super) fn own_routes(&self, request: &Message) -> OwnRoutes {
         let mut found = OwnRoutes::default();
         for field in request.fields().iter().filter(|f| f.name == Name::Route) {
@@ -114,13 +114,14 @@ impl Identity {
             for part in crate::sip::message::split_values(request.slice(field.value())) {
                 let value = request.slice(at + part.start..at + part.end);
                 let uri = Address::parse(value).and_then(|a| Uri::parse(&value[a.uri]));
-                let Some(uri) = uri.filter(|uri| self.is_own(uri)) else {
+                let uri = uri.filter(|uri| self.is_own(uri));
+                let claim = uri.as_ref().and_then(|uri| self.keys.verify(uri.user?));
+                // A second token is the next flow's: the way between them leads through the server.
+                let Some(uri) = uri.filter(|_| claim.is_none() || found.claim.is_none()) else {
                     found.rest = Some(at + part.start);
                     break;
                 };
-                if let Some(claim) = uri.user.and_then(|user| self.keys.verify(user)) {
-                    found.claim = Some(claim);
-                }
+                found.claim = found.claim.or(claim);
                 if let Some(id) = uri.param(TARGET).and_then(hex) {
                     found.target = Some(id);
                 }

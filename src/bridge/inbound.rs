@@ -93,19 +93,8 @@ impl Bridge {
             } else {
                 key
             };
-            let entry = Entry {
-                way: Way::ToClient,
-                method,
-                flow: flow.clone(),
-                connection: connection.clone(),
-                target: None,
-                attempt: 0,
-                tried: Vec::new(),
-                progress: Progress::Waiting,
-                cancelled: method == Method::Cancel,
-                request: Some(message.detached()),
-                deadline: arrived + self.timeouts.request,
-            };
+            let deadline = arrived + self.timeouts.request;
+            let entry = Entry::new(Way::ToClient, &flow, connection, None, message.detached(), deadline);
             match self.pending.insert(own_key, entry) {
                 Ok(()) => {}
                 Err(NoRoom::Known) => return self.metrics.refused("retransmission"),

@@ -70,19 +70,8 @@ impl Bridge {
             return self.answer_client(flow, &message, reply);
         };
         let connection = target.connection(flow.id());
-        let entry = Entry {
-            way: Way::ToServer,
-            method,
-            flow: flow.clone(),
-            connection: connection.clone(),
-            target: Some(target.clone()),
-            attempt: 0,
-            tried: Vec::new(),
-            progress: Progress::Waiting,
-            cancelled: false,
-            request: Some(message.clone()),
-            deadline: arrived + self.timeouts.request,
-        };
+        let deadline = arrived + self.timeouts.request;
+        let entry = Entry::new(Way::ToServer, flow, &connection, Some(&target), message.clone(), deadline);
         match self.pending.insert(key, entry) {
             Ok(()) => {}
             Err(NoRoom::Known) => return self.metrics.refused("retransmission"),
@@ -187,19 +176,9 @@ impl Bridge {
                 return self.answer_client(flow, &message, Reply::new(481, b""));
             }
         };
-        let entry = Entry {
-            way: Way::ToServer,
-            method: Method::Cancel,
-            flow: flow.clone(),
-            connection: connection.clone(),
-            target: Some(target.clone()),
-            attempt,
-            tried: Vec::new(),
-            progress: Progress::Waiting,
-            cancelled: true,
-            request: Some(message.clone()),
-            deadline: arrived + self.timeouts.request,
-        };
+        let deadline = arrived + self.timeouts.request;
+        let entry =
+            Entry { attempt, ..Entry::new(Way::ToServer, flow, &connection, Some(&target), message.clone(), deadline) };
         if self.pending.insert(cancel_of(key), entry).is_err() {
             return self.metrics.refused("retransmission");
         }

@@ -56,6 +56,34 @@ pub(super) struct Entry {
     pub(super) deadline: Instant,
 }
 
+impl Entry {
+    /// A request that has just been sent on, or is about to be.
+    pub(super) fn new(
+        way: Way,
+        flow: &Flow,
+        connection: &Arc<Connection>,
+        target: Option<&Arc<Target>>,
+        request: Message,
+        deadline: Instant,
+    ) -> Entry {
+        let method = request.method().unwrap_or(Method::Other);
+        Entry {
+            way,
+            method,
+            flow: flow.clone(),
+            connection: connection.clone(),
+            target: target.cloned(),
+            attempt: 0,
+            tried: Vec::new(),
+            progress: Progress::Waiting,
+            // A CANCEL is wanted only where its INVITE is.
+            cancelled: method == Method::Cancel,
+            request: Some(request),
+            deadline,
+        }
+    }
+}
+
 /// Keys are hashes already.
 #[derive(Default)]
 pub(super) struct Identity(u64);

@@ -186,6 +186,10 @@ pub(super) async fn run(edge: Arc<Edge>, stream: Stream, early: Vec<u8>, peer: S
     edge.metrics.connections(secure).inc();
     // From here on the flow is taken out again however this ends: return, panic, or the runtime's shutdown.
     let mut end = End { flow: flow.clone(), why: CloseReason::Server };
+    if edge.is_draining() {
+        // It was admitted before the drain began and came in behind its look at the registry.
+        flow.close(1001, "going away", CloseReason::Server);
+    }
     let mut driver = Driver {
         heard: Instant::now(),
         pinged: None,

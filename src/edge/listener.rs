@@ -180,9 +180,6 @@ impl Guest {
             if edge.is_draining() {
                 return Err(handshake::DRAINING);
             }
-            if edge.registry.len() >= edge.limits.connections {
-                return Err(handshake::FULL);
-            }
             let share = edge.addresses.enter(peer.ip()).ok_or(handshake::FULL)?;
             Ok((key, share))
         });
@@ -207,7 +204,7 @@ impl Guest {
 }
 
 /// Runs a flow over a stream whose handshake somebody else has done (an embedding host, a benchmark). `None` when the
-/// peer's address has as many connections as it may.
+/// peer's address, or the server, has as many connections as it may.
 pub fn adopt(
     edge: &Arc<Edge>,
     stream: impl Io + 'static,

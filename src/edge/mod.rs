@@ -113,6 +113,7 @@ impl Edge {
                 limits.requests_per_second,
                 limits.burst(),
                 u32::try_from(limits.connections_per_address).unwrap_or(u32::MAX),
+                limits.connections,
             ),
             metrics,
             guard,

@@ -1,4 +1,4 @@
-//! What one address may do: requests per second, connections at a time.
+//! What one address may do: requests per second, connections at a time; and how many connections all may have together.
 //!
 //! A flow holds its address's [`Address`], so that a message costs no look-up. An address is IPv4 whole, IPv6 by its
 //! /64: whoever has one IPv6 address has 2^64 (RFC 6177).
@@ -8,7 +8,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::net::{IpAddr, Ipv6Addr};
 use std::num::NonZeroU32;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
 use governor::clock::{Clock, DefaultClock};
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
@@ -41,20 +41,24 @@ impl Address {
     }
 }
 
-/// A connection's share in its address's account; given back when dropped.
+/// A connection's share in its address's account, and its place among all; given back when dropped.
 #[derive(Debug)]
-pub struct Share(Arc<Address>);
+pub struct Share {
+    address: Arc<Address>,
+    open: Arc<AtomicUsize>,
+}
 
 impl Share {
     /// The account.
     pub fn address(&self) -> &Address {
-        &self.0
+        &self.address
     }
 }
 
 impl Drop for Share {
     fn drop(&mut self) {
-        self.0.connections.fetch_sub(1, Ordering::Relaxed);
+        self.address.connections.fetch_sub(1, Ordering::Relaxed);
+        self.open.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -66,11 +70,15 @@ pub struct Addresses {
     quota: Option<Quota>,
     burst: NonZeroU32,
     most_connections: u32,
+    /// Connections of all addresses.
+    open: Arc<AtomicUsize>,
+    most_open: usize,
 }
 
 impl Addresses {
-    /// Accounts with `per_second` requests (0: no limit), bursts of `burst`, and `connections` at a time.
-    pub fn new(per_second: u32, burst: u32, connections: u32) -> Addresses {
+    /// Accounts with `per_second` requests (0: no limit), bursts of `burst`, and `connections` at a time; all of them
+    /// together with `in_all` connections.
+    pub fn new(per_second: u32, burst: u32, connections: u32, in_all: usize) -> Addresses {
         let burst = NonZeroU32::new(burst.max(1)).unwrap_or(NonZeroU32::MIN);
         Addresses {
             shards: std::array::from_fn(|_| Mutex::new(HashMap::new())),
@@ -78,10 +86,12 @@ impl Addresses {
             quota: NonZeroU32::new(per_second).map(|n| Quota::per_second(n).allow_burst(burst)),
             burst,
             most_connections: connections,
+            open: Arc::default(),
+            most_open: in_all,
         }
     }
 
-    /// Takes a connection's share of `ip`'s account; `None` when it has as many as it may.
+    /// Takes a connection's share of `ip`'s account; `None` when it has as many as it may, or all together have.
     pub fn enter(&self, ip: IpAddr) -> Option<Share> {
         let key = key(ip);
         let shard = self.hasher.hash_one(key) as usize % SHARDS;
@@ -92,8 +102,12 @@ impl Addresses {
         if address.connections.load(Ordering::Relaxed) >= self.most_connections {
             return None;
         }
+        // Taken before anything else happens to the connection: a look at how many are open already would let all that
+        // come at once pass.
+        let place = |open| (open < self.most_open).then_some(open + 1);
+        self.open.fetch_update(Ordering::Relaxed, Ordering::Relaxed, place).ok()?;
         address.connections.fetch_add(1, Ordering::Relaxed);
-        Some(Share(address.clone()))
+        Some(Share { address: address.clone(), open: self.open.clone() })
     }
 
     /// Drops the accounts that say nothing any more. Called every few seconds; without it the map would grow with
@@ -144,7 +158,7 @@ mod tests {
 
     #[test]
     fn the_burst_passes_and_the_next_request_does_not() {
-        let all = Addresses::new(1, 3, 10);
+        let all = Addresses::new(1, 3, 10, 10);
         let share = all.enter(ip("192.0.2.1")).expect("first");
         let passed = (0..10).filter(|_| share.address().admits()).count();
         assert_eq!(passed, 3);
@@ -154,7 +168,7 @@ mod tests {
 
     #[test]
     fn an_ipv6_network_of_64_bits_has_one_account() {
-        let all = Addresses::new(0, 0, 1);
+        let all = Addresses::new(0, 0, 1, 10);
         let share = all.enter(ip("2001:db8::1"));
         assert!(share.is_some());
         assert!(all.enter(ip("2001:db8::2")).is_none());
@@ -164,8 +178,17 @@ mod tests {
     }
 
     #[test]
+    fn all_addresses_together_have_so_many_connections() {
+        let all = Addresses::new(0, 0, 10, 2);
+        let shares = ["192.0.2.1", "192.0.2.2"].map(|a| all.enter(ip(a)).expect("a place"));
+        assert!(all.enter(ip("192.0.2.3")).is_none());
+        drop(shares);
+        assert!(all.enter(ip("192.0.2.3")).is_some());
+    }
+
+    #[test]
     fn an_address_is_remembered_while_it_owes_and_forgotten_after() {
-        let all = Addresses::new(1, 2, 10);
+        let all = Addresses::new(1, 2, 10, 10);
         let share = all.enter(ip("192.0.2.1")).expect("share");
         assert!(share.address().admits());
         drop(share);
