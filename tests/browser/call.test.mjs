@@ -3,7 +3,7 @@
 import { LIBRARIES, REGISTRATIONS, TRANSPORTS, useWorld } from './lib/world.mjs';
 import { hears, hearsNothing } from './lib/phone.mjs';
 
-const world = useWorld();
+const world = useWorld({ forgets: true });
 
 // Every pair of libraries on every transport and registration; who holds and who hangs up changes from one to the next.
 let turn = 0;

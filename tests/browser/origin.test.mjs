@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { TRANSPORTS, useWorld } from './lib/world.mjs';
 
-const world = useWorld({ registrations: ['path'], provokes: /origin/ });
+const world = useWorld({ registrations: ['path'], provokes: /"(origin|subprotocol)"/ });
 
 for (const transport of TRANSPORTS) {
   world.test(`a page of another origin cannot connect over ${transport}`, async () => {

@@ -17,29 +17,32 @@ const PICTURES = process.env.SCREENSHOTS ?? path.join(tmpdir(), 'sipws-web-phone
 const PATIENCE = { timeout: 10_000 };
 const SIZES = { desk: { width: 1280, height: 800 }, hand: { width: 390, height: 844 } };
 
-const world = useWorld({ registrations: ['path'], pages: built });
+// A tab that closes asks to be unregistered, and is gone when the registrar's 401 arrives.
+const world = useWorld({ registrations: ['path'], pages: built, provokes: /flow_gone/ });
 
 /** Builds the phone and lays it, with a configuration for this sipwsd, into `folder`. */
 async function built(folder, urls) {
-  await promisify(execFile)(process.execPath, ['build.mjs'], { cwd: PHONE });
+  await promisify(execFile)(process.execPath, ['build.mjs'], { cwd: PHONE }).catch((error) => {
+    throw new Error("the web phone cannot be built; has 'npm ci' been run in examples/web-phone, as 'npm test' does?", { cause: error });
+  });
   const pages = path.join(folder, 'web-phone');
   await cp(path.join(PHONE, 'dist'), pages, { recursive: true });
-  const accounts = ['alice', 'bob'].map((user) => ({ user, password: passwordOf(user) }));
+  const accounts = ['', '-2', '-3', '-4'].flatMap((suffix) => [`alice${suffix}`, `bob${suffix}`]).map((user) => ({ user, password: passwordOf(user) }));
   await writeFile(path.join(pages, 'config.json'), JSON.stringify({ server: urls.ws, domain: DOMAIN, accounts }));
   return pages;
 }
 
-/** A browser with a tab for each of `count` phones; `play` gets the tabs, and nothing may go wrong in them meanwhile. */
-async function withTabs(count, options, play) {
-  const context = await world.browser.newContext({ viewport: SIZES.desk, ...options });
+/** A browser with a tab for each of `queries`; `play` gets the tabs, and nothing may go wrong in them meanwhile. */
+async function withTabs(queries, play) {
+  const context = await world.browser.newContext({ viewport: SIZES.desk });
   const wrong = [];
   try {
     const tabs = [];
-    for (let number = 0; number < count; number += 1) {
+    for (const query of queries) {
       const tab = await context.newPage();
       tab.on('console', (message) => message.type() === 'error' && wrong.push(message.text()));
       tab.on('pageerror', (error) => wrong.push(String(error)));
-      await tab.goto(world.edges.path.sipwsd.page);
+      await tab.goto(world.edges.path.sipwsd.page + query);
       await says(tab, '#registration', /^Registered as/);
       tabs.push(tab);
     }
@@ -60,6 +63,12 @@ const says = (tab, selector, pattern) =>
   until(`${selector} to say ${pattern}`, async () => pattern.test(await text(tab, selector)), {
     state: async () => `it says "${await text(tab, selector)}"`,
   });
+
+/** Presses a button in `tab`, which comes to the front: Chromium draws the others once a second only. */
+async function press(tab, name) {
+  await tab.bringToFront();
+  await button(tab, name).click(PATIENCE);
+}
 
 const button = (tab, name) => tab.getByRole('button', { name, exact: true });
 
@@ -84,53 +93,54 @@ async function pictures(tab, name) {
   await tab.setViewportSize(SIZES.desk);
 }
 
-world.test('two tabs of the web phone are alice and bob, and call each other', () => withTabs(2, {}, async (alice, bob) => {
+world.test('two tabs of the web phone are alice and bob, and call each other', () => withTabs(['', ''], async (alice, bob) => {
   await says(alice, '#peer', /^alice$/);
   await says(bob, '#peer', /^bob$/);
   await pictures(alice, 'idle');
 
   assert.equal(await alice.getByLabel('Call whom?').inputValue(), 'bob');
-  await button(alice, 'Call').click();
+  await press(alice, 'Call');
   await says(alice, '#state', /^Ringing/);
   await says(bob, '#state', /^alice is calling you$/);
   await pictures(bob, 'incoming');
   await pictures(alice, 'calling');
-  await button(bob, 'Answer').click();
+  await press(bob, 'Answer');
   for (const tab of [alice, bob]) await says(tab, '#state', /^In a call$/);
   await until('sound to be played', () => bob.evaluate(() => document.querySelector('audio').currentTime > 0));
   await says(alice, '#timer', /^00:0[1-9]$/);
 
-  await button(alice, 'Mute').click();
+  await press(alice, 'Mute');
   await says(alice, '#state', /muted/);
-  await button(alice, 'Mute').click();
+  await press(alice, 'Mute');
   await says(alice, '#state', /^In a call$/);
 
-  await button(alice, 'Hold').click();
+  await press(alice, 'Hold');
   await says(bob, '#state', /^On hold by alice$/);
   await says(alice, '#state', /^On hold: /);
   await pictures(bob, 'held');
-  await button(alice, 'Hold').click();
+  await press(alice, 'Hold');
   await says(bob, '#state', /^In a call$/);
 
-  await button(alice, 'Keypad').click();
-  await button(alice, '5').click();
+  await press(alice, 'Keypad');
+  await press(alice, '5');
   await alice.keyboard.press('#');
   await says(alice, '#pressed', /^5#$/);
   await bob.locator('.received .line', { hasText: /^INFO / }).nth(1).waitFor(PATIENCE);
   await pictures(alice, 'active');
 
-  await button(bob, 'Hang up').click();
+  await press(bob, 'Hang up');
   await says(alice, '#state', /^bob has hung up\.$/);
   await says(bob, '#state', /^You have hung up\.$/);
+  await alice.bringToFront();
   await alice.locator('.received .line', { hasText: /^BYE / }).click(PATIENCE);
   await pictures(alice, 'ended');
 }), { timeout: 60_000 });
 
-world.test('the web phone needs no mouse', () => withTabs(2, {}, async (alice, bob) => {
+world.test('the web phone needs no mouse', () => withTabs(['?user=alice-2', '?user=bob-2'], async (alice, bob) => {
   await alice.bringToFront();
-  await alice.getByLabel('Call whom?').focus();
+  await alice.getByLabel('Call whom?').fill('bob-2');
   await alice.keyboard.press('Enter');
-  await says(bob, '#state', /^alice is calling you$/);
+  await says(bob, '#state', /^alice-2 is calling you$/);
   await bob.bringToFront();
   assert.equal(await text(bob, ':focus'), 'Answer', 'a call that comes in has the focus on its answer');
   await bob.keyboard.press('Enter');
@@ -140,34 +150,34 @@ world.test('the web phone needs no mouse', () => withTabs(2, {}, async (alice, b
   await bob.keyboard.press('7');
   await says(bob, '#pressed', /^7$/);
   await bob.keyboard.press('Enter');
-  await says(alice, '#state', /^bob has hung up\.$/);
+  await says(alice, '#state', /^bob-2 has hung up\.$/);
 }));
 
-world.test('the web phone says why a call came to nothing', () => withTabs(2, {}, async (alice, bob) => {
+world.test('the web phone says why a call came to nothing', () => withTabs(['?user=alice-3', '?user=bob-3'], async (alice, bob) => {
   await alice.getByLabel('Call whom?').fill('nobody');
-  await button(alice, 'Call').click();
+  await press(alice, 'Call');
   await says(alice, '#state', /404/);
 
-  await alice.getByLabel('Call whom?').fill('bob');
-  await button(alice, 'Call').click();
+  await alice.getByLabel('Call whom?').fill('bob-3');
+  await press(alice, 'Call');
   await says(bob, '#state', /calling you/);
-  await button(bob, 'Decline').click();
+  await press(bob, 'Decline');
   await says(alice, '#state', /486/);
   await says(bob, '#state', /^You have declined/);
 
-  await button(alice, 'Call').click();
+  await press(alice, 'Call');
   await says(bob, '#state', /calling you/);
-  await button(alice, 'Hang up').click();
+  await press(alice, 'Hang up');
   await says(alice, '#state', /^You have cancelled/);
-  await says(bob, '#state', /^You have missed a call from alice/);
+  await says(bob, '#state', /^You have missed a call from alice-3/);
 }));
 
-world.test('the web phone unregisters, and says what is wrong with a wrong password', () => withTabs(1, {}, async (alice) => {
-  await button(alice, 'Unregister').click();
+world.test('the web phone unregisters, and says what is wrong with a wrong password', () => withTabs(['?user=alice-4'], async (alice) => {
+  await press(alice, 'Unregister');
   await says(alice, '#registration', /^Not registered$/);
   assert.equal(await button(alice, 'Call').isDisabled(), true);
   await alice.getByLabel('Password').fill('wrong');
-  await button(alice, 'Register').click();
+  await press(alice, 'Register');
   await says(alice, '#registration', /^Not registered: 401/);
   await pictures(alice, 'refused');
 }));

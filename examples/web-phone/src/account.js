@@ -32,3 +32,16 @@ function take(user) {
     });
   });
 }
+
+/**
+ * The UUID by which a registrar knows this browser's phone of `user` (RFC 5626): kept, so that a page that is loaded again
+ * takes the place of its own earlier registration.
+ */
+export function instanceOf(user) {
+  const key = `sipws-web-phone-instance-${user}`;
+  const known = localStorage.getItem(key);
+  if (known) return known;
+  const made = crypto.randomUUID();
+  localStorage.setItem(key, made);
+  return made;
+}

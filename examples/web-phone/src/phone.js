@@ -1,6 +1,7 @@
 // The user agent: the connection to the edge, the registration, and the calls. Tells "change" and, for a new one, "call".
 
 import JsSIP from 'jssip';
+import { instanceOf } from './account.js';
 import { Call, MEDIA } from './call.js';
 import { ObservedSocket } from './socket.js';
 
@@ -37,6 +38,7 @@ export class Phone extends EventTarget {
       sockets: [new ObservedSocket(server, this.#observer)],
       uri: uri.toString(),
       password,
+      instance_id: instanceOf(user),
       register_expires: 600,
       user_agent: 'sipws web phone',
     });

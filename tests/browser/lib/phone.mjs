@@ -9,7 +9,6 @@ export class Phone {
   #page;
   #context;
   #events = [];
-  #unread = 0;
   wire = [];
 
   /** `user` is its account; `library` is "jssip" or "sipjs" and says which page it is. */
@@ -69,7 +68,28 @@ export class Phone {
     return this.wire.filter((message) => message.direction === direction && pattern.test(message.text.split('\r\n', 1)[0]));
   }
 
+  /** Waits until each request that went over its WebSocket, either way, has its final response. */
+  settled() {
+    return until(`every request of ${this.name} to be answered`, () => this.#unanswered().length === 0, {
+      state: () => `without an answer: ${this.#unanswered().join(', ')}`,
+    });
+  }
+
+  #unanswered() {
+    const open = new Map();
+    // What was under way when a connection was lost gets no answer any more.
+    const lost = this.wire.findLastIndex(({ direction }) => direction === '-');
+    for (const { direction, text } of this.wire.slice(lost + 1)) {
+      const transaction = `${/^Call-ID:\s*(\S+)/im.exec(text)?.[1]} ${/^CSeq:\s*(.+?)\r$/im.exec(text)?.[1]}`;
+      const status = /^SIP\/2\.0 (\d+)/.exec(text)?.[1];
+      if (status >= 200) open.delete(`${direction === '<' ? '>' : '<'} ${transaction}`);
+      else if (!status && /^[A-Z]+ /.test(text) && !text.startsWith('ACK ')) open.set(`${direction} ${transaction}`);
+    }
+    return [...open.keys()];
+  }
+
   async close() {
+    this.wire.push({ at: new Date().toISOString().slice(11, 23), direction: '-', text: 'the page is closed' });
     await this.#context.close();
   }
 

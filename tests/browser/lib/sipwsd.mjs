@@ -28,21 +28,30 @@ export async function startSipwsd(folder, { registration, upstream, origins = []
   ];
   const file = path.join(folder, `sipwsd-${registration}.toml`);
   await writeFile(file, configuration.join('\n'));
-  const child = new Child(`sipwsd (${registration})`, binary, ['--config', file]);
-  await child.ready('to be ready', async () => (await fetch(`${page}readyz`)).ok);
-  return {
-    child,
+  const run = async () => {
+    const child = new Child(`sipwsd (${registration})`, binary, ['--config', file]);
+    await child.ready('to be ready', async () => (await fetch(`${page}readyz`)).ok);
+    return child;
+  };
+  const sipwsd = {
+    child: await run(),
     page,
-    sipPort: sip,
     ports: { ws, wss },
     urls,
     /** Ends it with SIGTERM, which drains it, and is content with exit code 0 alone. */
     stop: async () => {
+      const { child } = sipwsd;
       const { code, signal } = await child.stop();
       if (code !== 0) throw new Error(`${child.name} ended with ${code ?? signal} after SIGTERM:\n${child.tail()}`);
     },
+    /** Ends it and starts it again, at the same addresses. */
+    restart: async () => {
+      await sipwsd.stop();
+      sipwsd.child = await run();
+    },
     metrics: async () => parseMetrics(await (await fetch(`${page}metrics`)).text()),
   };
+  return sipwsd;
 }
 
 /** Prometheus text as a list of `{ name, labels, value }`. */

@@ -19,10 +19,16 @@ export const REGISTRATIONS = ['path', 'rewrite'];
 export const TRANSPORTS = ['ws', 'wss'];
 export const LIBRARIES = ['jssip', 'sipjs'];
 
-/** Counters of sipwsd that stay at zero as long as everybody behaves; a test may say that it provokes one. */
-const TROUBLE = /refus|reject|drop|deni|strike|invalid|unmatched|overflow|slow|timeout|error|missing/;
-/** Gauges that are back at zero when all pages are closed. */
-const EMPTY_AT_THE_END = /^sipws_(connections|flows|requests_in_flight|in_flight|handshakes)$/;
+/** Gauges of sipwsd that are at zero when all pages are closed. */
+const AT_REST = ['sipws_connections', 'sipws_handshaking', 'sipws_outbox_bytes', 'sipws_upstream_queue_bytes'];
+/** Remembers answered INVITEs for 32 s, as RFC 6026 wants, and then nothing. */
+const MEMORY = 'sipws_requests_in_flight';
+/** Counters, with labels, that stay at zero as long as everybody behaves. */
+const TROUBLE = [
+  /^sipws_(refusals|path_ignored|failovers|upstream_failures)_total/,
+  /^sipws_handshakes_total\{outcome="(?!ok")/,
+  /^sipws_closed_total\{reason="(?!client"|lost")/,
+];
 
 class World {
   edges = {};
@@ -66,11 +72,15 @@ class World {
     return phone;
   }
 
-  /** A test: `play` has the world's phones to itself, they are closed after it, and its failure prints the world's report. */
+  /**
+   * A test: `play` has the world's phones to itself. They must have answers to all their requests after it, and are closed.
+   * Its failure prints the world's report.
+   */
   test(title, play, { timeout = 40_000 } = {}) {
     test(title, { timeout }, async () => {
       try {
         await play();
+        await Promise.all(this.#phones.map((phone) => phone.settled()));
       } catch (error) {
         console.error(`\n##### ${title}\n${this.report()}\n`);
         throw error;
@@ -93,21 +103,26 @@ class World {
     return [...this.#phones.map((phone) => phone.transcript()), ...logs].join('\n');
   }
 
-  /** Each sipwsd must have let go of everything, and must have refused nothing but what `expected` matches. */
-  async leavesNothing(expected = /^$/) {
+  /**
+   * Each sipwsd must have let go of everything, and must have counted no trouble but what `provokes` matches.
+   * `forgets`: its memory of calls must be empty too.
+   */
+  async leavesNothing({ provokes = /^$/, forgets = false }) {
     for (const { sipwsd } of Object.values(this.edges)) {
       sipwsd.child.mustRun();
+      const names = forgets ? [...AT_REST, MEMORY] : AT_REST;
       let left;
-      await until(`${sipwsd.child.name} to let go of every connection and request`, async () => {
+      await until(`${sipwsd.child.name} to let go of everything`, async () => {
         const samples = await sipwsd.metrics();
-        if (!samples.some(({ name }) => name === 'sipws_connections')) throw new Error('no metric sipws_connections');
-        left = samples.filter(({ name, value }) => EMPTY_AT_THE_END.test(name) && value !== 0);
+        const missing = names.find((wanted) => !samples.some(({ name }) => name === wanted));
+        if (missing) throw new Error(`there is no metric ${missing}`);
+        left = samples.filter(({ name, value }) => names.includes(name) && value !== 0);
         return left.length === 0;
-      }, { state: () => JSON.stringify(left) });
-      const refused = (await sipwsd.metrics())
-        .map(({ name, labels, value }) => ({ text: labels ? `${name}{${labels}}` : name, name, value }))
-        .filter(({ name, text, value }) => name.endsWith('_total') && value > 0 && TROUBLE.test(text) && !expected.test(text));
-      if (refused.length > 0) throw new Error(`${sipwsd.child.name} counted trouble: ${JSON.stringify(refused)}`);
+      }, { deadline: forgets ? 40_000 : 10_000, state: () => JSON.stringify(left) });
+      const trouble = (await sipwsd.metrics())
+        .map(({ name, labels, value }) => ({ text: labels ? `${name}{${labels}}` : name, value }))
+        .filter(({ text, value }) => value > 0 && TROUBLE.some((kind) => kind.test(text)) && !provokes.test(text));
+      if (trouble.length > 0) throw new Error(`${sipwsd.child.name} counted trouble: ${JSON.stringify(trouble)}`);
     }
   }
 
@@ -134,10 +149,11 @@ async function bundledPages() {
 
 /**
  * Starts a world before the tests of a file and stops it after them, and checks at the end that the daemons are clean.
- * `provokes`: counters (name and labels) that the file's tests raise on purpose. `pages(folder, urls)`: makes, in `folder`,
- * a folder of files for the admin server of a sipwsd with these WebSocket URLs, and returns its path.
+ * `provokes`: counters (name and labels) that the file's tests raise on purpose. `forgets`: waits at the end until the
+ * daemons have forgotten even the calls that were answered. `pages(folder, urls)`: makes, in `folder`, a folder of files for
+ * the admin server of a sipwsd with these WebSocket URLs, and returns its path.
  */
-export function useWorld({ registrations = REGISTRATIONS, provokes, pages } = {}) {
+export function useWorld({ registrations = REGISTRATIONS, provokes, forgets, pages } = {}) {
   const world = new World();
   let started = false;
   before(async () => {
@@ -146,13 +162,13 @@ export function useWorld({ registrations = REGISTRATIONS, provokes, pages } = {}
   }, { timeout: 60_000 });
   after(async () => {
     try {
-      if (started) await world.leavesNothing(provokes);
+      if (started) await world.leavesNothing({ provokes, forgets });
     } catch (error) {
       console.error(world.report());
       throw error;
     } finally {
       await world.stop();
     }
-  }, { timeout: 60_000 });
+  }, { timeout: 120_000 });
   return world;
 }
