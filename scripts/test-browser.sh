@@ -14,4 +14,4 @@ fi
 export SIPWSD
 cd tests/browser
 npm ci
-./own-network.sh node --test --test-reporter=spec
+npm test

@@ -27,6 +27,12 @@ pub struct Claim {
     pub epoch: u32,
 }
 
+/// Whether `text` has the form of a token, whoever has signed it.
+pub(super) fn looks_like_one(text: &[u8]) -> bool {
+    let mut bytes = [0; CLAIM + MAC];
+    text.len() == LENGTH && URL_SAFE_NO_PAD.decode_slice(text, &mut bytes) == Ok(CLAIM + MAC) && bytes[0] == VERSION
+}
+
 /// Signs tokens with one key and accepts those of older keys.
 #[derive(Debug)]
 pub struct TokenKeys {

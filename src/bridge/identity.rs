@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::flow_token::{Claim, TokenKeys};
+use super::flow_token::{self, Claim, TokenKeys};
 use crate::config::Config;
 use crate::sip::address::Address;
 use crate::sip::uri::{Uri, same_host};
@@ -34,6 +34,8 @@ pub(super) struct OwnRoutes {
     pub(super) claim: Option<Claim>,
     /// The target in them.
     pub(super) target: Option<u32>,
+    /// Whether there is a token in them that none of our keys has signed.
+    pub(super) stale: bool,
 }
 
 impl OwnRoutes {
@@ -122,6 +124,7 @@ impl Identity {
                     break;
                 };
                 found.claim = found.claim.or(claim);
+                found.stale |= claim.is_none() && uri.user.is_some_and(flow_token::looks_like_one);
                 if let Some(id) = uri.param(TARGET).and_then(hex) {
                     found.target = Some(id);
                 }

@@ -6,8 +6,8 @@ use std::time::Instant;
 use super::branch::{Branch, Way};
 use super::connection::{Connection, Refused};
 use super::identity::OwnRoutes;
-use super::pending::{Entry, NoRoom, Progress, cancel_of};
-use super::{Bridge, FlowState, REMEMBERED, RETRY_AFTER, registration, translator, with_edits};
+use super::pending::{Cancel, Entry, NoRoom, Progress, cancel_of};
+use super::{Bridge, FlowState, REMEMBERED, RETRY_AFTER, flow_token, registration, translator, with_edits};
 use crate::edge::Flow;
 use crate::sip::response::Reply;
 use crate::sip::uri::Uri;
@@ -47,12 +47,15 @@ impl Bridge {
         }
         let routes = self.identity.own_routes(&message);
         let uri = message.request_uri().and_then(|(uri, _)| Uri::parse(uri)).filter(|uri| self.identity.is_own(uri));
-        let claim = routes.claim.or_else(|| self.identity.keys.verify(uri?.user?));
+        let user = uri.and_then(|uri| uri.user);
+        let claim = routes.claim.or_else(|| self.identity.keys.verify(user?));
         let Some(claim) = claim else {
             return match method {
                 Method::Options if self.is_for_us(&message) => {
                     self.answer_server(connection, &message, Reply::new(200, b""));
                 }
+                // Signed with a secret that is no more: its flow is gone, and a registrar should know (RFC 5626 §5.3.1).
+                _ if routes.stale || user.is_some_and(flow_token::looks_like_one) => refuse(430, "", "stale_token"),
                 _ if message.in_dialog() => refuse(481, "", "no_dialog"),
                 _ => refuse(404, "No Flow Token", "no_token"),
             };
@@ -80,7 +83,7 @@ impl Bridge {
         } else {
             let own_key = if method == Method::Cancel {
                 let known = self.pending.with(key, |e| {
-                    e.cancelled = true;
+                    e.cancel = Cancel::Sent;
                     e.progress
                 });
                 match known {
@@ -210,7 +213,7 @@ impl Bridge {
             return self.metrics.refused("stray_response");
         };
         if status >= 200 {
-            self.settled(flow, key);
+            self.settled(flow, key, Way::ToClient);
             if method != Method::Invite {
                 self.pending.take(key);
             }

@@ -36,7 +36,7 @@ use crate::telemetry::metrics::{Direction, Kind};
 
 use branch::{Brancher, Way};
 use connection::{Connection, Receiver};
-use pending::{Pending, Progress};
+use pending::{Cancel, Pending, Progress};
 use upstream::{Dialer, Health, Loss, Target};
 
 pub use flow_token::TokenKeys;
@@ -57,6 +57,8 @@ struct FlowState {
     contacts: Mutex<Vec<Vec<u8>>>,
     /// Requests of servers that the client has not answered yet.
     inbound: Mutex<Vec<u64>>,
+    /// INVITEs of the client that have no final response yet.
+    invites: Mutex<Vec<u64>>,
 }
 
 /// A target with the tasks that keep it connected.
@@ -258,12 +260,13 @@ impl Bridge {
         }
         match way {
             Way::ToServer => {
+                self.settled(&flow, key, way);
                 self.log_call(&request, status, &flow);
                 self.answer_client(&flow, &request, Reply { headers, ..Reply::new(status, b"") });
                 flow.flush();
             }
             Way::ToClient => {
-                self.settled(&flow, key);
+                self.settled(&flow, key, Way::ToClient);
                 self.answer_server(&connection, &request, Reply { headers, ..Reply::new(status, b"") });
             }
         }
@@ -272,7 +275,7 @@ impl Bridge {
     /// Sends the CANCEL of an INVITE in flight to where the INVITE went.
     fn cancel_hop(&self, key: u64) {
         let invite = self.pending.with(key, |e| {
-            e.cancelled = true;
+            e.cancel = Cancel::Sent;
             Some((e.way, e.flow.clone(), e.connection.clone(), e.attempt, e.request.clone()?))
         });
         let Some(Some((way, flow, connection, attempt, invite))) = invite else {
@@ -345,12 +348,12 @@ impl Bridge {
         });
     }
 
-    /// Takes note that a server's request is not the client's to answer any more.
-    fn settled(&self, flow: &Flow, key: u64) {
+    /// Takes note that a request is over for its flow.
+    fn settled(&self, flow: &Flow, key: u64, way: Way) {
         if let Some(state) = flow.attached::<FlowState>() {
-            let mut inbound = state.inbound.lock();
-            if let Some(i) = inbound.iter().position(|k| *k == key) {
-                inbound.swap_remove(i);
+            let mut open = if way == Way::ToClient { state.inbound.lock() } else { state.invites.lock() };
+            if let Some(i) = open.iter().position(|k| *k == key) {
+                open.swap_remove(i);
             }
         }
     }
@@ -374,6 +377,7 @@ impl SipHandler for Bridge {
             token: self.identity.keys.token(flow.id(), 0),
             contacts: Mutex::default(),
             inbound: Mutex::default(),
+            invites: Mutex::default(),
         });
     }
 
@@ -395,6 +399,19 @@ impl SipHandler for Bridge {
             self.metrics.refused("flow_failed");
             self.end(key, 430, b"");
         }
+        let calling = std::mem::take(&mut *state.invites.lock());
+        for key in calling {
+            // Nobody is left to answer to: whoever rings is told to stop.
+            let ringing = self.pending.with(key, |e| {
+                if e.cancel == Cancel::No && e.progress != Progress::Ended {
+                    e.cancel = Cancel::Wanted;
+                }
+                e.cancel == Cancel::Wanted && e.progress == Progress::Proceeding
+            });
+            if ringing == Some(true) {
+                self.cancel_hop(key);
+            }
+        }
     }
 }
 
@@ -405,7 +422,7 @@ impl Receiver for Bridge {
         if message.method().is_some() {
             self.request_to_client(connection, message, dirty);
         } else {
-            self.response_to_client(&message, dirty);
+            self.response_to_client(connection, &message, dirty);
         }
     }
 

@@ -6,7 +6,7 @@ use std::time::Instant;
 use super::branch::{Branch, Way};
 use super::connection::{Connection, Refused};
 use super::identity::OwnRoutes;
-use super::pending::{Entry, NoRoom, Progress, cancel_of};
+use super::pending::{Cancel, Entry, NoRoom, Progress, cancel_of};
 use super::rendezvous;
 use super::upstream::{Health, Target};
 use super::{Bridge, FlowState, REMEMBERED, RETRY_AFTER, registration, translator, with_edits};
@@ -82,6 +82,9 @@ impl Bridge {
             }
         }
         if method == Method::Invite {
+            if let Some(state) = flow.attached::<FlowState>() {
+                state.invites.lock().push(key);
+            }
             self.answer_client(flow, &message, Reply::new(100, b""));
         }
         let outgoing = Outgoing { flow, message: &message, routes: &routes, method, in_dialog, key, attempt: 0 };
@@ -165,7 +168,7 @@ impl Bridge {
             if e.method != Method::Invite || e.flow != *flow {
                 return None;
             }
-            e.cancelled = true;
+            e.cancel = Cancel::Sent;
             Some((e.progress, e.connection.clone(), e.target.clone()?, e.attempt))
         });
         let (connection, target, attempt) = match invite.flatten() {
@@ -302,7 +305,7 @@ impl Bridge {
                 }
                 let message = e.request.clone()?;
                 e.attempt = e.attempt.saturating_add(1);
-                Some((message, e.flow.clone(), e.method, e.tried.clone(), e.cancelled, e.attempt))
+                Some((message, e.flow.clone(), e.method, e.tried.clone(), e.cancel != Cancel::No, e.attempt))
             });
             let Some(Some((message, flow, method, tried, cancelled, attempt))) = next else {
                 return;
@@ -343,7 +346,7 @@ impl Bridge {
     }
 
     /// Passes a server's response on to the flow that our Via names (RFC 3261 §16.7).
-    pub(super) fn response_to_client(&self, message: &Message, dirty: &mut Vec<Flow>) {
+    pub(super) fn response_to_client(&self, connection: &Connection, message: &Message, dirty: &mut Vec<Flow>) {
         let arrived = Instant::now();
         let mut vias = message.values(Name::Via);
         let branch = vias
@@ -368,11 +371,19 @@ impl Bridge {
                 {
                     self.log_call(request, status, &flow);
                 }
+                if method == Method::Invite && status >= 200 {
+                    self.settled(&flow, key, Way::ToServer);
+                }
                 if flow.is_open() {
                     self.deliver(&flow, message, method, status, arrived);
-                    dirty.push(flow);
-                } else {
-                    self.metrics.refused("flow_gone");
+                    return dirty.push(flow);
+                }
+                self.metrics.refused("flow_gone");
+                match &request {
+                    // Nobody else will acknowledge it.
+                    Some(invite) if status >= 300 => self.ack_hop(&flow, connection, invite, message, &branch),
+                    _ if status < 200 => self.cancel_if_wanted(key),
+                    _ => {}
                 }
             }
             // A 200 that comes when its INVITE is over for us still makes a call (RFC 3261 §16.7 step 5).
@@ -385,18 +396,31 @@ impl Bridge {
                     None => self.metrics.refused("flow_gone"),
                 }
             }
+            Step::Unknown if status < 200 => self.metrics.refused("late_provisional"),
             Step::Unknown => self.metrics.refused("stray_response"),
-            Step::Hold => {}
-            Step::Elsewhere(entry_flow, connection, request) => {
+            Step::Hold => self.cancel_if_wanted(key),
+            Step::Elsewhere(flow, request) => {
                 if method == Method::Invite {
-                    let mut ack = Vec::with_capacity(512);
-                    let to = message.header(Name::To);
-                    let hop = (Way::ToServer, &entry_flow, branch.key, branch.attempt);
-                    self.hop_request(Method::Ack, &request, to, hop, connection.tls, &mut ack);
-                    let _ = connection.queue(ack.len(), arrived, |out| out.extend_from_slice(&ack));
+                    self.ack_hop(&flow, connection, &request, message, &branch);
                 }
                 self.retry(key, branch.attempt);
             }
+        }
+    }
+
+    /// Acknowledges a failure that is not passed on, to the server that it came from (RFC 3261 §17.1.1.3).
+    fn ack_hop(&self, flow: &Flow, connection: &Connection, invite: &Message, failure: &Message, branch: &Branch) {
+        let mut ack = Vec::with_capacity(512);
+        let hop = (Way::ToServer, flow, branch.key, branch.attempt);
+        self.hop_request(Method::Ack, invite, failure.header(Name::To), hop, connection.tls, &mut ack);
+        self.metrics.message(Direction::ToServer, Kind::request(Method::Ack));
+        let _ = connection.queue(ack.len(), Instant::now(), |out| out.extend_from_slice(&ack));
+    }
+
+    /// Sends the CANCEL that waited for a provisional response.
+    fn cancel_if_wanted(&self, key: u64) {
+        if self.pending.with(key, |e| e.cancel) == Some(Cancel::Wanted) {
+            self.cancel_hop(key);
         }
     }
 
@@ -421,10 +445,10 @@ impl Bridge {
             if status == 503
                 && e.progress == Progress::Waiting
                 && several
-                && !e.cancelled
+                && e.cancel == Cancel::No
                 && let Some(request) = e.request.clone().filter(|r| !r.in_dialog())
             {
-                return (Step::Elsewhere(e.flow.clone(), e.connection.clone(), request), false);
+                return (Step::Elsewhere(e.flow.clone(), request), false);
             }
             e.progress = Progress::Ended;
             // A failed INVITE is kept for its ACK; everything else is over.
@@ -488,7 +512,7 @@ enum Step {
     /// It ends here, as a 100 does.
     Hold,
     /// The next target is tried.
-    Elsewhere(Flow, Arc<Connection>, Message),
+    Elsewhere(Flow, Message),
     /// There is no such request in flight.
     Unknown,
 }

@@ -34,6 +34,16 @@ pub(super) enum Progress {
     Ended,
 }
 
+/// Whether somebody wants a request no more. It is sent nowhere else then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Cancel {
+    No,
+    /// As soon as there is a provisional response: before, a CANCEL might overtake its INVITE (RFC 3261 §9.1).
+    Wanted,
+    /// Its CANCEL has been passed on.
+    Sent,
+}
+
 /// A request in flight.
 #[derive(Debug)]
 pub(super) struct Entry {
@@ -49,8 +59,7 @@ pub(super) struct Entry {
     /// The targets that have failed, by their hash.
     pub(super) tried: Vec<u64>,
     pub(super) progress: Progress,
-    /// Whether its CANCEL has passed.
-    pub(super) cancelled: bool,
+    pub(super) cancel: Cancel,
     /// The request; gone once it has ended.
     pub(super) request: Option<Message>,
     pub(super) deadline: Instant,
@@ -77,7 +86,7 @@ impl Entry {
             tried: Vec::new(),
             progress: Progress::Waiting,
             // A CANCEL is wanted only where its INVITE is.
-            cancelled: method == Method::Cancel,
+            cancel: if method == Method::Cancel { Cancel::Sent } else { Cancel::No },
             request: Some(request),
             deadline,
         }

@@ -118,6 +118,12 @@ impl Flow {
         let Some(wire) = &mut *wire else {
             return true;
         };
+        if !wire.has_room(len) {
+            // Full of what this turn has queued, perhaps, and the socket has not been asked yet.
+            if let Poll::Ready(Ok(oldest)) = wire.flush() {
+                self.relayed(oldest);
+            }
+        }
         if wire.queue(len, arrived, write).is_ok() {
             return true;
         }
@@ -315,9 +321,9 @@ impl Driver<'_> {
 
     /// Writes what this turn has queued, and sees to the deadlines.
     fn settle(&mut self, cx: &mut Context<'_>) -> Poll<CloseReason> {
-        let (flushed, closing, waiting) = self
-            .flow
-            .with_wire((Poll::Ready(Ok(None)), None, 0), |w| (w.poll_flush(cx), w.closing(), w.waiting() as i64));
+        let (flushed, moved, closing, waiting) = self.flow.with_wire((Poll::Ready(Ok(None)), false, None, 0), |w| {
+            (w.poll_flush(cx), w.moved(), w.closing(), w.waiting() as i64)
+        });
         if waiting != self.accounted {
             self.edge.metrics.outbox_bytes.inc_by(waiting - self.accounted);
             self.accounted = waiting;
@@ -329,9 +335,10 @@ impl Driver<'_> {
                 self.flow.relayed(oldest);
             }
             Poll::Ready(Err(_)) => return Poll::Ready(closing.unwrap_or(CloseReason::Lost)),
-            Poll::Pending if self.blocked_since.is_none() => {
+            // Whoever takes a little at a time is slow, not stuck: for that there is the outbox's bound.
+            Poll::Pending if moved || self.blocked_since.is_none() => {
                 self.blocked_since = Some(now);
-                self.timer.as_mut().reset((now + self.edge.timeouts.write).into());
+                self.look_by(now + self.edge.timeouts.write);
             }
             Poll::Pending => {}
         }
@@ -341,7 +348,7 @@ impl Driver<'_> {
             }
             if self.closing_since.is_none() {
                 self.closing_since = Some(now);
-                self.timer.as_mut().reset((now + CLOSING).into());
+                self.look_by(now + CLOSING);
             }
         }
         while self.timer.as_mut().poll(cx).is_ready() {
@@ -351,6 +358,13 @@ impl Driver<'_> {
             }
         }
         Poll::Pending
+    }
+
+    /// Has the timer end by then, if it would not anyway.
+    fn look_by(&mut self, then: Instant) {
+        if self.timer.deadline() > then.into() {
+            self.timer.as_mut().reset(then.into());
+        }
     }
 
     /// What the timer's end means: something is over, or the time of the next look.

@@ -42,6 +42,11 @@ impl Outbox {
         self.buffer.len() - self.written
     }
 
+    /// Whether a message of `len` bytes fits.
+    pub(super) fn has_room(&self, len: usize) -> bool {
+        self.len() + len + FRAME_HEADER <= self.limit
+    }
+
     fn room(&mut self, len: usize) -> Result<&mut Vec<u8>, Full> {
         if self.len() + len > self.limit {
             return Err(Full);

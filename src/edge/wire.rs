@@ -57,6 +57,8 @@ pub(super) struct Wire {
     waker: Waker,
     /// When the oldest message in the outbox arrived at the proxy.
     oldest: Option<Instant>,
+    /// Whether the socket has taken something since this was last asked.
+    moved: bool,
     /// Why the flow is being closed by us.
     closing: Option<CloseReason>,
 }
@@ -104,6 +106,7 @@ impl Wire {
             outbox: Outbox::new(outbox_limit),
             waker: Waker::noop().clone(),
             oldest: None,
+            moved: false,
             closing: None,
         }
     }
@@ -119,6 +122,16 @@ impl Wire {
 
     pub(super) fn waiting(&self) -> usize {
         self.outbox.len()
+    }
+
+    /// Whether the socket has taken something since the last call.
+    pub(super) fn moved(&mut self) -> bool {
+        std::mem::take(&mut self.moved)
+    }
+
+    /// Whether a message of `len` bytes can be queued.
+    pub(super) fn has_room(&self, len: usize) -> bool {
+        self.outbox.has_room(len)
     }
 
     /// The next thing that the client sent.
@@ -196,6 +209,7 @@ impl Wire {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
             self.outbox.wrote(n);
+            self.moved = true;
         }
         // TCP has nothing to flush; TLS may hold records that the socket did not take.
         if !matches!(self.stream, Stream::Tcp(_)) {
