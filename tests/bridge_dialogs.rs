@@ -170,7 +170,7 @@ fn spiral(record: Option<&str>) {
     let up = b.pbx.expect("INVITE");
     let via = || format!("SIP/2.0/TCP proxy.example.com;branch=z9hG4bK{}", unique("proxy"));
     let ours = via();
-    let mut down = forward(&up, &ours, &[registered.path.clone()], record);
+    let mut down = forward(&up, &ours, std::slice::from_ref(&registered.path), record);
     down.start = format!("INVITE {} SIP/2.0", registered.contact);
     b.pbx.send(&down);
     b.pbx.expect_status(100);

@@ -245,6 +245,7 @@ fn our_own_routes_at_the_top_are_taken_out() {
     let message = || request("MESSAGE", "sip:bob@example.com");
     for (case, sent, left) in [
         ("one field", message().with("Route", &first), ""),
+        ("wss", message().with("Route", &first.replace("=ws", "=wss")), ""),
         ("two fields", message().with("Route", &first).with("Route", &second), ""),
         ("one field for both", message().with("Route", &format!("{first} , {second}")), ""),
         ("others behind, same field", message().with("Route", &format!("{first},{second}, {other}")), other),
@@ -465,14 +466,15 @@ fn a_repeated_2xx_and_one_that_comes_after_the_end_are_passed() {
 }
 
 #[test]
-fn a_response_for_a_client_that_has_left_is_dropped() {
+fn a_response_for_a_client_that_has_left_is_dropped_and_counted() {
     let mut b = bridged("");
-    b.client.send(&request("INVITE", "sip:bob@example.com"));
-    let got = b.pbx.expect("INVITE");
+    b.client.send(&request("MESSAGE", "sip:bob@example.com"));
+    let got = b.pbx.expect("MESSAGE");
     let Bridged { edge, mut pbx, client, .. } = b;
     drop(client);
     edge.wait_metric("sipws_connections{transport=\"ws\"}", 0);
-    pbx.send(&got.respond(180, "Ringing"));
     pbx.send(&got.respond(200, "OK"));
     pbx.expect_nothing(&edge);
+    assert_eq!(edge.refused("flow_gone"), 1);
+    edge.wait_metric("sipws_requests_in_flight", 0);
 }

@@ -60,7 +60,7 @@ work=$(mktemp -d)
 pids=()
 # shellcheck disable=SC2317 # a trap calls it
 finish() {
-    trap '' INT TERM
+    trap '' INT TERM HUP
     # The last one first: sipwsd says good-bye to its clients while its server is still there.
     for ((i = ${#pids[@]} - 1; i >= 0; i--)); do
         kill "${pids[i]}" 2>/dev/null || true
@@ -70,7 +70,9 @@ finish() {
 }
 trap finish EXIT
 trap 'exit 130' INT
-trap 'exit 143' TERM
+trap 'exit 143' TERM HUP
+# What is started from here on gets a process group of its own: Ctrl-C reaches this script alone, and finish() ends the others in order.
+set -m
 
 wait_for() {
     local pid=$1 what=$2 log=$3
@@ -114,7 +116,7 @@ drain = "1s"
 TOML
 "$sipwsd" --config "$work/sipwsd.toml" > >(tee "$work/sipwsd.log") 2>&1 &
 pids+=($!)
-wait_for $! sipwsd "$work/sipwsd.log" taken "$web_port"
+wait_for $! sipwsd "$work/sipwsd.log" grep -qs '^admin ' "$work/sipwsd.log"
 
 cat <<MESSAGE
 

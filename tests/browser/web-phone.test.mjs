@@ -1,10 +1,10 @@
 // The example's web phone, as its users meet it: two tabs, handed out by sipwsd itself, under its content security policy.
-// Pictures of it go to SCREENSHOTS, or to the folder sipws-web-phone of the system's temporary folder.
+// Pictures of it go to the folder SCREENSHOTS, or to sipws-web-phone-<user id> in the system's temporary folder.
 
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
 import { cp, mkdir, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { tmpdir, userInfo } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
@@ -13,7 +13,7 @@ import { until } from './lib/wait.mjs';
 import { useWorld } from './lib/world.mjs';
 
 const PHONE = fileURLToPath(new URL('../../examples/web-phone/', import.meta.url));
-const PICTURES = process.env.SCREENSHOTS ?? path.join(tmpdir(), 'sipws-web-phone');
+const PICTURES = process.env.SCREENSHOTS ?? path.join(tmpdir(), `sipws-web-phone-${userInfo().uid}`);
 const PATIENCE = { timeout: 10_000 };
 const SIZES = { desk: { width: 1280, height: 800 }, hand: { width: 390, height: 844 } };
 

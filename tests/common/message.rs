@@ -170,11 +170,10 @@ impl Sip {
 /// A parameter behind the URI of an address, or of a Via.
 pub fn parameter(value: &str, name: &str) -> Option<String> {
     let outside = value.rfind('>').map_or(value, |i| &value[i + 1..]);
-    let found = outside.split(';').skip(1).find_map(|p| {
+    outside.split(';').skip(1).find_map(|p| {
         let (n, v) = p.split_once('=').unwrap_or((p, ""));
         n.trim().eq_ignore_ascii_case(name).then(|| v.trim().to_owned())
-    });
-    found
+    })
 }
 
 /// The URI in an address: what stands in angle brackets, or else all before the parameters.

@@ -185,7 +185,7 @@ impl SipConnection {
     }
 
     /// Ends it with an RST.
-    pub fn reset(self) {
+    pub fn reset(&mut self) {
         self.stream.reset();
     }
 }

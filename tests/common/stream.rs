@@ -80,9 +80,12 @@ impl Stream {
         }
     }
 
-    /// Ends the connection by an RST: whatever is under way is lost.
-    pub fn reset(self) {
+    /// Ends the connection by an RST: whatever is under way is lost. What is left is a socket without a connection.
+    pub fn reset(&mut self) {
         let _ = socket2::SockRef::from(self.socket()).set_linger(Some(Duration::ZERO));
+        let unconnected = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
+        self.layer = Layer::Tcp(unconnected.expect("a socket").into());
+        self.buffer.clear();
     }
 
     pub fn write(&mut self, bytes: &[u8]) -> io::Result<()> {

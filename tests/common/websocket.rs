@@ -345,7 +345,7 @@ impl WsClient {
     }
 
     /// Ends it with an RST.
-    pub fn reset(self) {
+    pub fn reset(mut self) {
         self.stream.reset();
     }
 }

@@ -23,6 +23,8 @@ export async function startSipwsd(folder, { registration, upstream, origins = []
     `[sip]\nlisten = ["tcp://127.0.0.1:${sip}"]\nregistration = "${registration}"`,
     `[[upstream]]\nuri = "${upstream}"`,
     `[admin]\nlisten = "127.0.0.1:${admin}"${own ? `\npages = ${JSON.stringify(own)}` : ''}`,
+    // Tokens outlive a restart, as they should in earnest: what they lead to is gone, but they are known to be genuine.
+    `[cluster]\nsecret = "what the browser tests sign flow tokens with"`,
     `[log]\nlevel = "${process.env.SIPWSD_LOG ?? 'info,sipws=debug'}"`,
     `[runtime]\nthreads = 1\ndrain = "2s"`,
   ];
