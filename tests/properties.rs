@@ -387,7 +387,7 @@ proptest! {
 
     #[test]
     fn an_edit_changes_no_byte_that_it_does_not_name(
-        pieces in vec((vec(any::<u8>(), 0..20), select(&[0u8, 0, 1, 2, 3][..]), vec(any::<u8>(), 0..9)), 0..12),
+        pieces in vec((vec(any::<u8>(), 0..20), select(&[0u8, 0, 1, 2, 3, 4][..]), vec(any::<u8>(), 0..9)), 0..12),
         backwards: bool,
     ) {
         let (mut source, mut expected, mut made) = (Vec::new(), Vec::new(), Vec::new());
@@ -403,10 +403,15 @@ proptest! {
                     expected.extend_from_slice(&new);
                     made.push((place, new));
                 }
-                _ => {
+                3 => {
                     expected.extend_from_slice(&new);
                     expected.extend(bytes);
                     made.push((place.start..place.start, new));
+                }
+                _ => {
+                    expected.extend_from_slice(&new);
+                    made.push((place.start..place.start, new));
+                    made.push((place, Vec::new()));
                 }
             }
         }
