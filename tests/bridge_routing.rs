@@ -294,6 +294,26 @@ fn a_reload_takes_a_server_away_that_may_still_answer_what_it_was_asked() {
 }
 
 #[test]
+fn a_call_stays_with_its_server_when_a_reload_takes_that_away() {
+    let mut s = several(2, "");
+    let first = (0..).map(|_| unique("id")).find(|id| expected(id, &s.servers, &[1, 1]) == 0).unwrap();
+    let invite = request("INVITE", "sip:bob@example.com").set("Call-ID", &first);
+    s.client.send(&invite);
+    s.client.expect_status(100);
+    let arrived = s.pbx[0].expect("INVITE");
+    // A contact that says nothing of the server: only the route does.
+    s.pbx[0].send(&arrived.respond(200, "OK").with("Contact", "<sip:bob@192.0.2.1>"));
+    let mut dialog = Dialog::of_caller(&invite, &s.client.expect_status(200));
+    s.edge.reload(config(&upstreams(&[&s.servers[1]]))).unwrap();
+    s.client.send(&dialog.request("ACK"));
+    s.pbx[0].expect("ACK");
+    s.client.send(&dialog.request("BYE"));
+    let bye = s.pbx[0].expect("BYE");
+    s.pbx[0].send(&bye.respond(200, "OK"));
+    s.client.expect_status(200);
+}
+
+#[test]
 fn a_reload_says_what_needs_a_restart_and_refuses_what_is_wrong() {
     let mut s = several(1, "");
     let same = upstreams(&[&s.servers[0]]);

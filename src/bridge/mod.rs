@@ -46,6 +46,8 @@ pub use resolve::{Resolve, SystemResolver};
 
 /// How long an ended INVITE is remembered for its ACK and for late responses: 64*T1 (RFC 3261 §17.2.1, RFC 6026 §7.1).
 const REMEMBERED: Duration = Duration::from_secs(32);
+/// How long a target that a reload took away keeps its running dialogs and the requests that it is answering.
+const LEAVING: Duration = Duration::from_secs(3600);
 /// What every refusal for want of a server says.
 const RETRY_AFTER: &[u8] = b"Retry-After: 5\r\n";
 
@@ -86,6 +88,8 @@ pub struct Bridge {
     limits: Limits,
     pending: Pending,
     targets: ArcSwap<Vec<Arc<Target>>>,
+    /// Targets that a reload took away: they keep their running dialogs for a while, and get no new ones.
+    leaving: ArcSwap<Vec<Arc<Target>>>,
     kept: Mutex<Vec<Kept>>,
     dialer: Arc<Dialer>,
     metrics: Arc<Metrics>,
@@ -125,6 +129,7 @@ impl Bridge {
             limits: config.limits.clone(),
             pending: Pending::new(config.limits.in_flight, metrics.clone()),
             targets: ArcSwap::default(),
+            leaving: ArcSwap::default(),
             kept: Mutex::default(),
             dialer: Arc::new(Dialer {
                 resolver,
@@ -168,8 +173,12 @@ impl Bridge {
             let Some(me) = self.me.upgrade() else {
                 return;
             };
-            // Requests that it is answering are answered; new ones go elsewhere already.
-            let grace = self.timeouts.invite;
+            self.leaving.rcu(|leaving| {
+                let mut leaving = Vec::clone(leaving);
+                leaving.push(gone.target.clone());
+                leaving
+            });
+            let grace = LEAVING;
             tokio::spawn(async move {
                 tokio::time::sleep(grace).await;
                 me.let_go(&gone.target);
@@ -179,6 +188,7 @@ impl Bridge {
 
     /// Ends the connections of a target that is none any more.
     fn let_go(&self, target: &Arc<Target>) {
+        self.leaving.rcu(|leaving| leaving.iter().filter(|t| !Arc::ptr_eq(t, target)).cloned().collect::<Vec<_>>());
         if !self.targets.load().iter().any(|t| t.name == target.name) {
             target.forget(&self.metrics);
         }
@@ -203,7 +213,8 @@ impl Bridge {
 
     /// Whether a SIP server may connect from `ip` because it is one of our targets.
     fn is_target(&self, ip: std::net::IpAddr) -> bool {
-        self.targets.load().iter().any(|t| t.is_at(ip))
+        let is_at = |targets: &ArcSwap<Vec<Arc<Target>>>| targets.load().iter().any(|t| t.is_at(ip));
+        is_at(&self.targets) || is_at(&self.leaving)
     }
 
     /// Looks after deadlines, once a second, for ever.

@@ -197,11 +197,14 @@ impl Bridge {
     fn target_for(&self, message: &Message, routes: &OwnRoutes, in_dialog: bool, tried: &[u64]) -> Option<Arc<Target>> {
         let targets = self.targets.load();
         if in_dialog {
-            let named = routes.target.and_then(|id| targets.iter().find(|t| t.id() == id));
+            let leaving = self.leaving.load();
+            let find =
+                |wanted: &dyn Fn(&Target) -> bool| targets.iter().chain(leaving.iter()).find(|t| wanted(t)).cloned();
+            let named = routes.target.and_then(|id| find(&|t| t.id() == id));
             // A dialog that a server began on a connection of its own names no target: its next hop does.
             let at = |uri: &[u8]| {
                 let uri = Uri::parse(uri)?;
-                targets.iter().find(|t| {
+                find(&|t| {
                     let u = &t.upstream.uri;
                     uri.is_at(u.host.as_bytes(), u.port, if u.tls { 5061 } else { 5060 })
                 })
@@ -211,7 +214,7 @@ impl Bridge {
                 at(&route[Address::parse(route)?.uri])
             };
             if let Some(target) = named.or_else(next).or_else(|| at(message.request_uri()?.0)) {
-                return (target.health() != Health::Down && !tried.contains(&target.hash)).then(|| target.clone());
+                return Some(target).filter(|t| t.health() != Health::Down && !tried.contains(&t.hash));
             }
         }
         if let [only] = &targets[..] {
