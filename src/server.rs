@@ -125,6 +125,7 @@ impl Server {
 
     /// All figures in Prometheus' text form.
     pub fn metrics(&self) -> String {
+        self.bridge.observe();
         self.metrics.render()
     }
 

@@ -314,6 +314,22 @@ fn a_call_stays_with_its_server_when_a_reload_takes_that_away() {
 }
 
 #[test]
+fn a_server_that_is_wanted_again_is_taken_back_with_its_connection() {
+    let s = several(2, "");
+    let both = upstreams(&s.servers.iter().collect::<Vec<_>>());
+    let sample = format!("sipws_upstream_connections{{target=\"{}\"}}", s.servers[0].uri());
+    s.edge.reload(config(&upstreams(&[&s.servers[1]]))).unwrap();
+    assert_eq!(s.edge.metric(&sample), 1, "it keeps its dialogs");
+    s.edge.reload(config(&both)).unwrap();
+    assert_eq!(s.edge.metric(&sample), 1);
+    assert!(s.servers[0].is_left_alone(Duration::from_millis(20)), "it has its connection already");
+    // The same server with another weight is another target, beside the one that leaves.
+    s.edge.reload(config(&both.replacen("]]\n", "]]\nweight = 3\n", 1))).unwrap();
+    s.servers[0].accept();
+    s.edge.wait_metric(&sample, 2);
+}
+
+#[test]
 fn a_reload_says_what_needs_a_restart_and_refuses_what_is_wrong() {
     let mut s = several(1, "");
     let same = upstreams(&[&s.servers[0]]);

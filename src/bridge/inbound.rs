@@ -209,7 +209,7 @@ impl Bridge {
             }
             Some((e.connection.clone(), if status >= 200 { e.request.take() } else { None }))
         });
-        let Some(Some((connection, request))) = passed else {
+        let Some((connection, request)) = passed.flatten() else {
             return self.metrics.refused("stray_response");
         };
         if status >= 200 {

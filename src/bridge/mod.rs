@@ -77,6 +77,14 @@ impl Drop for Kept {
     }
 }
 
+/// What `targets` and `leaving` are published from.
+#[derive(Default)]
+struct Servers {
+    current: Vec<Kept>,
+    /// With the moment at which each is let go.
+    leaving: Vec<(Kept, Instant)>,
+}
+
 /// Carries SIP between flows and servers.
 pub struct Bridge {
     identity: Identity,
@@ -90,7 +98,7 @@ pub struct Bridge {
     targets: ArcSwap<Vec<Arc<Target>>>,
     /// Targets that a reload took away: they keep their running dialogs for a while, and get no new ones.
     leaving: ArcSwap<Vec<Arc<Target>>>,
-    kept: Mutex<Vec<Kept>>,
+    kept: Mutex<Servers>,
     dialer: Arc<Dialer>,
     metrics: Arc<Metrics>,
     edge: OnceLock<Weak<Edge>>,
@@ -150,52 +158,83 @@ impl Bridge {
     }
 
     /// Makes these the targets: new ones are connected to, the others keep their connections, those that are not among
-    /// them are let go. To be called inside the runtime.
+    /// them are left to their dialogs, and taken back if they are wanted again. To be called inside the runtime.
     pub(crate) fn set_targets(&self, upstreams: &[Upstream]) {
-        let mut kept = self.kept.lock();
-        let mut before = std::mem::take(&mut *kept);
+        let mut servers = self.kept.lock();
+        let mut before = std::mem::take(&mut servers.current);
         for upstream in upstreams {
-            if let Some(i) = before.iter().position(|k| k.target.upstream == *upstream) {
-                kept.push(before.swap_remove(i));
-                continue;
-            }
-            let target = Target::new(upstream, &self.limits, &self.metrics);
-            let tasks = (0..upstream.connections.max(1) as usize)
-                .filter_map(|slot| {
-                    let (dialer, target, me) = (self.dialer.clone(), target.clone(), self.me.upgrade()?);
-                    Some(tokio::spawn(async move { dialer.keep(&target, slot, &*me).await }))
-                })
-                .collect();
-            kept.push(Kept { target, tasks });
-        }
-        self.targets.store(Arc::new(kept.iter().map(|k| k.target.clone()).collect()));
-        for gone in before {
-            let Some(me) = self.me.upgrade() else {
-                return;
+            let kept = if let Some(i) = before.iter().position(|k| k.target.upstream == *upstream) {
+                before.swap_remove(i)
+            } else if let Some(i) = servers.leaving.iter().position(|(k, _)| k.target.upstream == *upstream) {
+                servers.leaving.swap_remove(i).0
+            } else {
+                self.keep(upstream)
             };
-            self.leaving.rcu(|leaving| {
-                let mut leaving = Vec::clone(leaving);
-                leaving.push(gone.target.clone());
-                leaving
-            });
-            let grace = LEAVING;
-            tokio::spawn(async move {
-                tokio::time::sleep(grace).await;
-                me.let_go(&gone.target);
-            });
+            servers.current.push(kept);
+        }
+        let until = Instant::now() + LEAVING;
+        servers.leaving.extend(before.into_iter().map(|kept| (kept, until)));
+        self.publish(&servers);
+    }
+
+    fn keep(&self, upstream: &Upstream) -> Kept {
+        let target = Target::new(upstream, &self.limits);
+        let tasks = (0..upstream.connections.max(1) as usize)
+            .filter_map(|slot| {
+                let (dialer, target, me) = (self.dialer.clone(), target.clone(), self.me.upgrade()?);
+                Some(tokio::spawn(async move { dialer.keep(&target, slot, &*me).await }))
+            })
+            .collect();
+        Kept { target, tasks }
+    }
+
+    fn publish(&self, servers: &Servers) {
+        self.targets.store(Arc::new(servers.current.iter().map(|k| k.target.clone()).collect()));
+        self.leaving.store(Arc::new(servers.leaving.iter().map(|(k, _)| k.target.clone()).collect()));
+    }
+
+    /// Lets those go whose time has come, with what they have not answered.
+    fn let_go(&self, now: Instant) {
+        if self.leaving.load().is_empty() {
+            return;
+        }
+        let mut servers = self.kept.lock();
+        let gone: Vec<Kept> =
+            servers.leaving.extract_if(.., |(_, until)| *until <= now).map(|(kept, _)| kept).collect();
+        self.publish(&servers);
+        drop(servers);
+        for kept in gone {
+            let target = kept.target.clone();
+            drop(kept);
+            for connection in target.retire() {
+                self.lost(&connection);
+            }
+            self.unreachable(&target);
         }
     }
 
-    /// Ends the connections of a target that is none any more.
-    fn let_go(&self, target: &Arc<Target>) {
-        self.leaving.rcu(|leaving| leaving.iter().filter(|t| !Arc::ptr_eq(t, target)).cloned().collect::<Vec<_>>());
-        if !self.targets.load().iter().any(|t| t.name == target.name) {
-            target.forget(&self.metrics);
+    /// Brings the gauges of the targets up to date: several may go by one name, while an old one leaves.
+    pub(crate) fn observe(&self) {
+        let (targets, leaving) = (self.targets.load(), self.leaving.load());
+        let gauges =
+            [&self.metrics.upstream_up, &self.metrics.upstream_connections, &self.metrics.upstream_queue_bytes];
+        for gauge in gauges {
+            gauge.clear();
         }
-        for connection in target.retire() {
-            self.lost(&connection, false);
+        let mut names: Vec<_> = targets.iter().chain(leaving.iter()).map(|t| &t.name).collect();
+        names.sort();
+        names.dedup();
+        for name in names {
+            let of_name = || targets.iter().chain(leaving.iter()).filter(|t| t.name == *name);
+            let values = [
+                i64::from(of_name().any(|t| t.health() == Health::Up)),
+                of_name().map(|t| t.open() as i64).sum(),
+                of_name().map(|t| t.waiting() as i64).sum(),
+            ];
+            for (gauge, value) in gauges.iter().zip(values) {
+                gauge.get_or_create(&[("target", name.clone())]).set(value);
+            }
         }
-        self.unreachable(target);
     }
 
     /// Whether requests can be passed on; if not, why.
@@ -222,27 +261,22 @@ impl Bridge {
         let mut tick = tokio::time::interval(Duration::from_secs(1));
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
-            tick.tick().await;
-            for key in self.pending.overdue(Instant::now()) {
+            let now = tick.tick().await.into_std();
+            for key in self.pending.overdue(now) {
                 self.time_out(key);
             }
-            for target in self.targets.load().iter() {
-                let label = [("target", target.name.clone())];
-                self.metrics.upstream_queue_bytes.get_or_create(&label).set(target.waiting() as i64);
-            }
+            self.let_go(now);
         }
     }
 
     fn time_out(&self, key: u64) {
         let now = Instant::now();
-        let Some(ringing) = self.pending.with(key, |e| {
+        let ringing = self.pending.with(key, |e| {
             // It may have moved on since it was picked.
             (e.deadline <= now && e.progress != Progress::Ended)
                 .then_some(e.method == Method::Invite && e.progress == Progress::Proceeding)
-        }) else {
-            return;
-        };
-        let Some(ringing) = ringing else {
+        });
+        let Some(ringing) = ringing.flatten() else {
             return;
         };
         self.metrics.refused("timeout");
@@ -263,21 +297,20 @@ impl Bridge {
             e.deadline = Instant::now() + REMEMBERED;
             Some((e.way, e.method, e.flow.clone(), e.connection.clone(), e.request.take()?))
         });
-        let Some(Some((way, method, flow, connection, request))) = ended else {
+        let Some((way, method, flow, connection, request)) = ended.flatten() else {
             return;
         };
         if method != Method::Invite {
             self.pending.take(key);
         }
+        self.settled(&flow, key, way);
         match way {
             Way::ToServer => {
-                self.settled(&flow, key, way);
                 self.log_call(&request, status, &flow);
                 self.answer_client(&flow, &request, Reply { headers, ..Reply::new(status, b"") });
                 flow.flush();
             }
             Way::ToClient => {
-                self.settled(&flow, key, Way::ToClient);
                 self.answer_server(&connection, &request, Reply { headers, ..Reply::new(status, b"") });
             }
         }
@@ -289,7 +322,7 @@ impl Bridge {
             e.cancel = Cancel::Sent;
             Some((e.way, e.flow.clone(), e.connection.clone(), e.attempt, e.request.clone()?))
         });
-        let Some(Some((way, flow, connection, attempt, invite))) = invite else {
+        let Some((way, flow, connection, attempt, invite)) = invite.flatten() else {
             return;
         };
         let mut cancel = Vec::with_capacity(512);
@@ -444,7 +477,7 @@ impl Receiver for Bridge {
 }
 
 impl Loss for Bridge {
-    fn lost(&self, connection: &Arc<Connection>, reachable: bool) {
+    fn lost(&self, connection: &Arc<Connection>) {
         let keys = self
             .pending
             .keys(|e| e.way == Way::ToServer && e.connection.id == connection.id && e.progress == Progress::Waiting);
@@ -452,9 +485,6 @@ impl Loss for Bridge {
             if let Some(attempt) = self.pending.with(key, |e| e.attempt) {
                 self.retry(key, attempt);
             }
-        }
-        if !reachable {
-            self.metrics.refused("upstream_unreachable");
         }
     }
 

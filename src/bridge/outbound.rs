@@ -310,7 +310,7 @@ impl Bridge {
                 e.attempt = e.attempt.saturating_add(1);
                 Some((message, e.flow.clone(), e.method, e.tried.clone(), e.cancel != Cancel::No, e.attempt))
             });
-            let Some(Some((message, flow, method, tried, cancelled, attempt))) = next else {
+            let Some((message, flow, method, tried, cancelled, attempt)) = next.flatten() else {
                 return;
             };
             if cancelled {

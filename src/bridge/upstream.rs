@@ -11,7 +11,6 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
-use prometheus_client::metrics::gauge::Gauge;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
@@ -57,14 +56,11 @@ pub(super) struct Target {
     health: AtomicU8,
     /// The addresses it was last seen at, whose own connections to us are trusted.
     addresses: Mutex<Vec<IpAddr>>,
-    up_gauge: Gauge,
-    open_gauge: Gauge,
 }
 
 impl Target {
-    pub(super) fn new(upstream: &Upstream, limits: &Limits, metrics: &Metrics) -> Arc<Target> {
+    pub(super) fn new(upstream: &Upstream, limits: &Limits) -> Arc<Target> {
         let name = upstream.uri.to_string();
-        let label = [("target", name.clone())];
         let target = Arc::new(Target {
             hash: rendezvous::hash(name.as_bytes(), 0),
             upstream: upstream.clone(),
@@ -74,8 +70,6 @@ impl Target {
             open: AtomicUsize::new(0),
             health: AtomicU8::new(Health::Trying as u8),
             addresses: Mutex::new(Vec::new()),
-            up_gauge: metrics.upstream_up.get_or_create(&label).clone(),
-            open_gauge: metrics.upstream_connections.get_or_create(&label).clone(),
             name,
         });
         for slot in &target.slots {
@@ -94,14 +88,6 @@ impl Target {
             1 => Health::Trying,
             _ => Health::Down,
         }
-    }
-
-    /// Forgets its gauges.
-    pub(super) fn forget(&self, metrics: &Metrics) {
-        let label = [("target", self.name.clone())];
-        metrics.upstream_up.remove(&label);
-        metrics.upstream_connections.remove(&label);
-        metrics.upstream_queue_bytes.remove(&label);
     }
 
     /// Lets it go: nothing more is queued. Returns the connections it had.
@@ -128,6 +114,11 @@ impl Target {
         self.addresses.lock().contains(&ip)
     }
 
+    /// How many connections are open.
+    pub(super) fn open(&self) -> usize {
+        self.open.load(Ordering::Acquire)
+    }
+
     /// Bytes that wait to be written to it.
     pub(super) fn waiting(&self) -> usize {
         self.slots.iter().map(|s| s.load().waiting()).sum()
@@ -135,12 +126,10 @@ impl Target {
 
     fn opened(&self) {
         self.open.fetch_add(1, Ordering::AcqRel);
-        self.open_gauge.inc();
         self.set(Health::Up);
     }
 
     fn lost(&self) {
-        self.open_gauge.dec();
         if self.open.fetch_sub(1, Ordering::AcqRel) == 1 {
             self.set(Health::Trying);
         }
@@ -154,14 +143,13 @@ impl Target {
 
     fn set(&self, health: Health) {
         self.health.store(health as u8, Ordering::Release);
-        self.up_gauge.set(i64::from(health == Health::Up));
     }
 }
 
 /// Who is told that a connection is no more.
 pub(super) trait Loss: Receiver {
-    /// `connection` is gone; `reachable` says whether its server may still be.
-    fn lost(&self, connection: &Arc<Connection>, reachable: bool);
+    /// `connection` is gone; its server may still be there.
+    fn lost(&self, connection: &Arc<Connection>);
     /// An attempt to reach `target` failed.
     fn unreachable(&self, target: &Arc<Target>);
 }
@@ -201,7 +189,7 @@ impl Dialer {
                     target.slots[slot].store(target.fresh(&self.limits));
                     target.lost();
                     tracing::warn!(target = %target.name, why, "upstream connection lost");
-                    loss.lost(&connection, true);
+                    loss.lost(&connection);
                     if opened.elapsed() > SETTLED {
                         // At once: a server that closed an idle connection is there.
                         pause = FIRST_PAUSE;
@@ -222,7 +210,7 @@ impl Dialer {
             target.failed();
             connection.end();
             target.slots[slot].store(target.fresh(&self.limits));
-            loss.lost(&connection, false);
+            loss.lost(&connection);
             loss.unreachable(target);
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(LONGEST_PAUSE);

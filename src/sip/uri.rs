@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use memchr::{memchr, memchr2, memrchr};
 
-use super::{is_token_byte, number};
+use super::number;
 
 /// A `sip:` or `sips:` URI taken apart. Nothing is unescaped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -160,11 +160,6 @@ fn well_formed(s: &[u8]) -> bool {
         i += 1;
     }
     true
-}
-
-/// Whether `s` may be a parameter's value in a URI (RFC 3261 §25.1 `paramchar`, loosely).
-pub fn is_param_value(s: &[u8]) -> bool {
-    s.iter().all(|&b| is_token_byte(b) || matches!(b, b'[' | b']' | b'/' | b':' | b'&' | b'$'))
 }
 
 #[cfg(test)]

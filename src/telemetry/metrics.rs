@@ -219,11 +219,6 @@ impl Metrics {
         self.refusals.get_or_create(&[("reason", reason)]).inc();
     }
 
-    /// How much was refused for `reason`.
-    pub fn refusals(&self, reason: &'static str) -> u64 {
-        self.refusals.get_or_create(&[("reason", reason)]).get()
-    }
-
     /// Counts a connection that ended so.
     pub fn closed(&self, reason: &'static str) {
         self.closes.get_or_create(&[("reason", reason)]).inc();

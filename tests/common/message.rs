@@ -91,6 +91,20 @@ impl Sip {
         String::from_utf8_lossy(&self.raw).into_owned()
     }
 
+    /// Itself, which must be a request of that method.
+    #[track_caller]
+    pub fn must_ask(self, method: &str) -> Sip {
+        assert!(self.start.starts_with(&format!("{method} ")), "wanted {method}, got\n{self:?}");
+        self
+    }
+
+    /// Itself, which must be a response of that status.
+    #[track_caller]
+    pub fn must_answer(self, status: u16) -> Sip {
+        assert!(self.start.starts_with(&format!("SIP/2.0 {status} ")), "wanted {status}, got\n{self:?}");
+        self
+    }
+
     /// The method of a request.
     pub fn method(&self) -> &str {
         assert!(!self.start.starts_with("SIP/2.0 "), "a response: {self:?}");

@@ -133,17 +133,13 @@ impl SipConnection {
     /// The next message, which must be a request of that method.
     #[track_caller]
     pub fn expect(&mut self, method: &str) -> Sip {
-        let message = self.receive();
-        assert!(message.start.starts_with(&format!("{method} ")), "wanted {method}, got\n{message:?}");
-        message
+        self.receive().must_ask(method)
     }
 
     /// The next message, which must be a response of that status.
     #[track_caller]
     pub fn expect_status(&mut self, status: u16) -> Sip {
-        let message = self.receive();
-        assert!(message.start.starts_with(&format!("SIP/2.0 {status} ")), "wanted {status}, got\n{message:?}");
-        message
+        self.receive().must_answer(status)
     }
 
     /// The next message, `None` at the end of the connection, an error of the kind `TimedOut` if nothing comes.

@@ -307,17 +307,13 @@ impl WsClient {
     /// The next message, which must be a request of that method.
     #[track_caller]
     pub fn expect(&mut self, method: &str) -> Sip {
-        let message = self.receive();
-        assert!(message.start.starts_with(&format!("{method} ")), "wanted {method}, got\n{message:?}");
-        message
+        self.receive().must_ask(method)
     }
 
     /// The next message, which must be a response of that status.
     #[track_caller]
     pub fn expect_status(&mut self, status: u16) -> Sip {
-        let message = self.receive();
-        assert!(message.start.starts_with(&format!("SIP/2.0 {status} ")), "wanted {status}, got\n{message:?}");
-        message
+        self.receive().must_answer(status)
     }
 
     /// Waits for the close frame, passing over messages and pings: code and reason. (`None`, "") at an end without one.
