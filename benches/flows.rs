@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sipws::config::{Limits, Timeouts};
-use sipws::edge::{CloseReason, Edge, Flow, SipHandler, listener};
+use sipws::edge::{CloseReason, Edge, Flow, Host, SipHandler, listener};
 use sipws::guard::{Guard, LocalTag};
 use sipws::sip::Message;
 use sipws::sip::response::{self, Reply};
@@ -89,7 +89,7 @@ async fn flows(stream_new: f64, stream_used: f64) {
     // Nobody here answers a ping.
     let timeouts = Timeouts { ping: Duration::from_secs(3600), ..Timeouts::default() };
     let limits = Limits { connections: LEVELS[2], ..Limits::default() };
-    let edge = Edge::new(&limits, &timeouts, guard, metrics, Arc::new(Answering));
+    let edge = Edge::new(&limits, &timeouts, guard, metrics, Host::new(Arc::new(Answering)));
     let frame = masked(REQUEST);
     let mut clients: Vec<DuplexStream> = Vec::with_capacity(LEVELS[2]);
     // What the process and the first flow of all need once is not the flows'.

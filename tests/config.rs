@@ -1,7 +1,7 @@
 //! The configuration through its public door: files that are right, files that are wrong and what is said of them, the
 //! environment, and the daemon's commented example, which must show the real defaults.
 
-use sipws::config::{Config, HashKey, OriginPattern, Secret};
+use sipws::config::{Builder, Config, HashKey, OriginPattern, Secret};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -251,6 +251,67 @@ fn the_variables_of_a_kubernetes_service_named_sipws_are_not_meant_for_us() {
         ("SIPWS_PORT_443_TCP_ADDR", "10.0.0.1"),
     ]);
     assert_eq!(config, Ok(Config::default()));
+}
+
+#[test]
+fn a_servers_headers_are_secrets_too() {
+    let variables = [
+        ("SIPWS_CLIENT__HOST__0__HOST", "pbx:8443"),
+        ("SIPWS_CLIENT__HOST__0__HEADERS__AUTHORIZATION", "{ env = \"SIPWS_PBX_AUTHORIZATION\" }"),
+        ("SIPWS_CLIENT__HOST__0__HEADERS__COOKIE", "hush=hush"),
+        ("SIPWS_PBX_AUTHORIZATION", "Bearer hush-hush"),
+    ];
+    let config = load(&variables).expect("right");
+    let headers = &config.client.host[0].headers;
+    assert_eq!(headers["authorization"], Secret::new("Bearer hush-hush"));
+    assert_eq!(headers["cookie"], Secret::new("hush=hush"));
+    for printed in [config.to_toml_masked(), format!("{config:?}")] {
+        assert!(printed.contains("***") && !printed.contains("hush"), "{printed}");
+    }
+    for (variable, value) in [
+        ("SIPWS_CLIENT__HOST__0__HEADERS", "hush"),
+        ("SIPWS_CLIENT__HOST__0__HEADERS__COOKIE__X", "hush"),
+        ("SIPWS_CLIENT__HOST", "hush"),
+        ("SIPWS_CLIENT", "hush"),
+    ] {
+        let error = load(&[(variable, value)]).expect_err(variable);
+        assert!(!error.contains("hush"), "{error}");
+    }
+}
+
+#[test]
+fn a_proxy_listens_on_both_sides_and_a_host_need_not() {
+    let file = tempfile("nowhere.toml");
+    let text = "\nlisten = []\n[sip]\nlisten = []\n";
+    std::fs::write(&file, text).expect("written");
+    let refused = load_over(Some(&file), &[]).expect_err("nowhere");
+    let lines: Vec<&str> = refused.lines().map(|line| line.rsplit_once("nowhere.toml:").expect("a place").1).collect();
+    assert_eq!(lines, ["2: listen: at least one address is needed", "4: sip.listen: at least one address is needed"]);
+    let config = Config::from_toml(text, "f").expect("a host may");
+    assert_eq!(config.check_edge(), Ok(()));
+    assert_eq!(config.check().expect_err("a proxy may not").iter().count(), 2);
+}
+
+#[test]
+fn a_file_is_the_beginning_of_what_a_program_sets() {
+    let file = tempfile("base-of-a-program.toml");
+    std::fs::write(&file, "[limits]\nburst = 5\nstrikes = 7\n[tls]\ncertificate = \"c.pem\"\n").expect("written");
+    let mut builder = Builder::from_file(&file).expect("TOML");
+    builder.set("tls.key", "k.pem").expect("a key");
+    builder.set("limits.burst", "6").expect("a key");
+    let config = builder.build().expect("right");
+    assert_eq!((config.limits.burst, config.limits.strikes), (Some(6), 7));
+    assert_eq!(
+        config.tls.certificate.as_deref(),
+        Some(file.with_file_name("c.pem").as_path()),
+        "from the file's folder"
+    );
+    assert_eq!(config.tls.key.as_deref(), Some(Path::new("k.pem")), "from where the program runs");
+    // What the file says wrong is said with its line, as ever.
+    let wrong = Builder::from_toml("[limits]\nbrust = 5\n", "f.toml").expect("TOML").build().expect_err("wrong");
+    assert_eq!(wrong.to_string(), "f.toml:2: limits.brust: unknown key; did you mean burst?");
+    assert!(Builder::from_toml("limits = ", "f.toml").expect_err("no TOML").to_string().starts_with("f.toml:1: "));
+    assert!(Builder::from_file("no-such-file.toml").is_err());
 }
 
 #[test]

@@ -9,11 +9,13 @@ use std::sync::Arc;
 
 use common::{
     Authority, DEADLINE, Edge, Handshake, Issued, Scratch, Trust, WsClient, bridged, config, request, start,
-    unchecked_client_config, wait_until,
+    start_with, unchecked_client_config, wait_until,
 };
 use rustls::pki_types::CertificateDer;
 use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConfig, ClientConnection, ProtocolVersion, RootCertStore, SupportedProtocolVersion};
+use sipws::edge::tls::Identity;
+use sipws::{Kind, Setup};
 
 const WSS: &str = "listen = [{ url = \"wss://127.0.0.1:0/\" }]";
 
@@ -180,5 +182,30 @@ fn a_server_does_not_start_with_a_certificate_that_cannot_be_used() {
         let error = sipws::Server::start(config(&with_files(&certificate, key))).err().expect("no server");
         assert_eq!((error.kind(), error.side()), (sipws::Kind::Tls, sipws::Side::Downstream));
         assert!(error.to_string().contains(named.as_str()), "{error}");
+    }
+}
+
+#[test]
+fn a_hosts_certificate_comes_from_memory() {
+    let authority = Authority::new();
+    let issued = authority.issue("127.0.0.1");
+    let pem = |chain: &str, key: &str| Identity::pem(chain.as_bytes().to_vec(), key.as_bytes().to_vec());
+    let identity = pem(&issued.pem, &issued.key_pem);
+    assert!(identity.check().is_ok());
+    assert!(!format!("{identity:?}").contains("KEY"), "{identity:?}");
+    let edge = start_with(WSS, |setup| setup.identity(identity));
+    let (version, shown) = shake_hands(&edge, client(&[&TLS12, &TLS13], &authority.root())).unwrap();
+    assert_eq!((version, shown), (ProtocolVersion::TLSv1_3, issued.certificate.clone()));
+
+    let other = authority.issue("127.0.0.1");
+    for (chain, key, says) in [
+        ("", &issued.key_pem[..], "the certificate chain: no PEM certificate in it"),
+        (&issued.pem, "", "the private key: "),
+        (&issued.pem, &other.key_pem, "the certificate chain and the private key: "),
+    ] {
+        let error = pem(chain, key).check().unwrap_err().to_string();
+        assert!(error.starts_with(says), "{error}");
+        let error = Setup::new(config(WSS)).identity(pem(chain, key)).start().err().unwrap();
+        assert_eq!(error.kind(), Kind::Tls);
     }
 }

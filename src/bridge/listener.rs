@@ -11,6 +11,7 @@ use tokio_rustls::TlsAcceptor;
 use super::Bridge;
 use super::connection::{self, Connection, Running};
 use crate::config::Cidr;
+use crate::edge::socket::Socket;
 use crate::edge::tls::ServerTls;
 
 /// Connections that servers may have open with one listener.
@@ -73,7 +74,7 @@ async fn serve(bridge: &Bridge, tls: Option<Arc<ServerTls>>, stream: TcpStream, 
     match tls {
         None => connection::run(&connection, stream, with).await,
         Some(tls) => {
-            let accepting = TlsAcceptor::from(tls.current()).accept(stream);
+            let accepting = TlsAcceptor::from(tls.current()).accept(Socket::new(stream));
             match tokio::time::timeout(bridge.timeouts.handshake, accepting).await {
                 Ok(Ok(stream)) => connection::run(&connection, stream, with).await,
                 Ok(Err(e)) => e.to_string(),

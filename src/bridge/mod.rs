@@ -27,7 +27,7 @@ use parking_lot::Mutex;
 use tokio::task::JoinHandle;
 
 use crate::config::{Config, HashKey, Limits, Registration, Timeouts, Upstream};
-use crate::edge::{CloseReason, Edge, Flow, SipHandler};
+use crate::edge::{CloseReason, Edge, Event, Flow, SipHandler};
 use crate::guard::LocalTag;
 use crate::sip::response::{self, Reply};
 use crate::sip::{Edits, Message, Method, ParseError};
@@ -155,6 +155,11 @@ impl Bridge {
     /// The edge whose flows requests of servers are for.
     pub(crate) fn serve(&self, edge: &Arc<Edge>) {
         let _ = self.edge.set(Arc::downgrade(edge));
+    }
+
+    /// Whether the host wants to know what happens.
+    fn is_observed(&self) -> bool {
+        self.edge.get().and_then(Weak::upgrade).is_some_and(|edge| edge.host.observer.is_some())
     }
 
     /// Makes these the targets: new ones are connected to, the others keep their connections, those that are not among
@@ -477,6 +482,16 @@ impl Receiver for Bridge {
 }
 
 impl Loss for Bridge {
+    fn changed(&self, target: &Target) {
+        let Some(edge) = self.edge.get().and_then(Weak::upgrade) else {
+            return;
+        };
+        target.tell(|up| {
+            let target = &*target.name;
+            edge.host.tell(&if up { Event::UpstreamUp { target } } else { Event::UpstreamDown { target } });
+        });
+    }
+
     fn lost(&self, connection: &Arc<Connection>) {
         let keys = self
             .pending

@@ -11,7 +11,7 @@ use super::rendezvous;
 use super::upstream::{Health, Target};
 use super::{Bridge, FlowState, REMEMBERED, RETRY_AFTER, registration, translator, with_edits};
 use crate::config::{HashKey, Registration};
-use crate::edge::Flow;
+use crate::edge::{Event, Flow};
 use crate::sip::address::Address;
 use crate::sip::response::Reply;
 use crate::sip::uri::Uri;
@@ -379,6 +379,9 @@ impl Bridge {
                 }
                 if flow.is_open() {
                     self.deliver(&flow, message, method, status, arrived);
+                    if let Some(register) = request.filter(|r| r.method() == Some(Method::Register)) {
+                        self.tell_registration(&flow, &register, message);
+                    }
                     return dirty.push(flow);
                 }
                 self.metrics.refused("flow_gone");
@@ -457,7 +460,12 @@ impl Bridge {
             // A failed INVITE is kept for its ACK; everything else is over.
             let keep = method == Method::Invite && status >= 300;
             e.deadline = Instant::now() + REMEMBERED;
-            let request = if method == Method::Invite { e.request.take() } else { None };
+            let wanted = match method {
+                Method::Invite => true,
+                Method::Register => status < 300 && self.is_observed(),
+                _ => false,
+            };
+            let request = if wanted { e.request.take() } else { None };
             (Step::Pass(e.flow.clone(), request), !keep)
         });
         match step {
@@ -489,6 +497,22 @@ impl Bridge {
         self.metrics.message(Direction::ToClient, Kind::response(method, status));
     }
 
+    /// Tells the host what a 2xx means for a client's registration.
+    fn tell_registration(&self, flow: &Flow, register: &Message, answer: &Message) {
+        let lasts = |state| registration::lasts(&self.identity, state, register, answer);
+        let (Some(expires), Some(to)) = (flow.attached().and_then(lasts), answer.header(Name::To)) else {
+            return;
+        };
+        let Some(address) = Address::parse(to) else {
+            return;
+        };
+        let aor = String::from_utf8_lossy(&to[address.uri]);
+        flow.tell(&match expires {
+            0 => Event::Unregistered { flow, aor: &aor },
+            expires => Event::Registered { flow, aor: &aor, expires },
+        });
+    }
+
     /// A registrar that took the registration but not the Path will send calls to a name that nobody can resolve.
     fn check_path(&self, flow: &Flow, message: &Message) {
         let Some(state) = flow.attached::<FlowState>() else {
@@ -510,7 +534,7 @@ impl Bridge {
 
 /// What is to be done with a response.
 enum Step {
-    /// Passed on; with the INVITE that it ends.
+    /// Passed on; with the INVITE that it ends, or the REGISTER that it answers where somebody wants to know of it.
     Pass(Flow, Option<Message>),
     /// It ends here, as a 100 does.
     Hold,

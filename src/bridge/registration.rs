@@ -6,12 +6,15 @@
 use super::FlowState;
 use super::identity::Identity;
 use crate::edge::Edge;
-use crate::sip::address::Address;
+use crate::sip::address::{Address, parameter};
 use crate::sip::uri::Uri;
 use crate::sip::{Edits, Message, Name, number};
 
 /// Contacts remembered for one flow: a client has one, or one for each of its accounts.
 const MOST_CONTACTS: usize = 16;
+
+/// How long a binding lasts of which nobody says it (RFC 3261 §10.2.1.1: the registrar's choice, commonly this).
+const EXPIRES: u32 = 3600;
 
 /// Whether the client says `Supported: path` itself.
 pub(super) fn supports_path(message: &Message) -> bool {
@@ -93,5 +96,60 @@ pub(super) fn show_request_uri(identity: &Identity, state: &FlowState, message: 
     let own = Uri::parse(text).filter(|uri| identity.is_own(uri) && uri.user == Some(state.token.as_bytes()));
     if let Some(original) = own.and_then(|uri| behind(state, &uri)) {
         edits.replace(at, |out| out.extend_from_slice(&original));
+    }
+}
+
+/// What a 2xx to a client's REGISTER with contacts says of them: the seconds that the one that lasts longest has left, 0
+/// if the registrar has none of them any more. `None` for a REGISTER without contacts, which changes nothing.
+pub(super) fn lasts(identity: &Identity, state: &FlowState, register: &Message, answer: &Message) -> Option<u32> {
+    register.field(Name::Contact)?;
+    let default = answer.header(Name::Expires).and_then(number);
+    let ours = answer.values(Name::Contact).filter_map(|(value, _)| {
+        let contact = Address::parse(value)?;
+        let uri = Uri::parse(&value[contact.uri.clone()]);
+        let stand_in = uri.is_some_and(|uri| identity.is_own(&uri) && uri.user == Some(state.token.as_bytes()));
+        let same = || register.values(Name::Contact).any(|(sent, _)| is_same(value, &contact, uri.as_ref(), sent));
+        (stand_in || same()).then(|| parameter(value, b"expires").and_then(number).or(default).unwrap_or(EXPIRES))
+    });
+    Some(ours.max().unwrap_or(0))
+}
+
+/// Whether a registrar's contact is the one that the client `sent`: the same URI as far as it says where the client is
+/// (RFC 3261 §19.1.4), or the same instance and reg-id (RFC 5626 §6).
+fn is_same(value: &[u8], contact: &Address, uri: Option<&Uri<'_>>, sent: &[u8]) -> bool {
+    let Some(own) = Address::parse(sent) else {
+        return false;
+    };
+    let instance = |value| parameter(value, b"+sip.instance").map(|id| (id, parameter(value, b"reg-id")));
+    let same_place = || match (uri, Uri::parse(&sent[own.uri.clone()])) {
+        (Some(a), Some(b)) => {
+            (a.secure, a.user, a.port) == (b.secure, b.user, b.port) && a.host.eq_ignore_ascii_case(b.host)
+        }
+        _ => value[contact.uri.clone()] == sent[own.uri.clone()],
+    };
+    match (instance(value), instance(sent)) {
+        (Some(a), Some(b)) => a == b,
+        _ => same_place(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_contact_is_the_same_by_its_place_or_else_by_its_instance() {
+        let same = |value: &str, sent: &str| {
+            let contact = Address::parse(value.as_bytes()).expect("an address");
+            let uri = Uri::parse(&value.as_bytes()[contact.uri.clone()]);
+            is_same(value.as_bytes(), &contact, uri.as_ref(), sent.as_bytes())
+        };
+        assert!(same("<sip:a@X.invalid;transport=ws>;expires=60", "sip:a@x.invalid"));
+        assert!(!same("<sip:a@x.invalid>", "<sip:b@x.invalid>"));
+        assert!(!same("<sip:a@x.invalid:5060>", "<sip:a@x.invalid>"));
+        assert!(same("<tel:+1>;expires=5", "<tel:+1>"));
+        let with = |host: &str, id: &str| format!("<sip:a@{host}>;+sip.instance=\"<urn:uuid:{id}>\";reg-id=1");
+        assert!(same(&with("old.invalid", "1"), &with("new.invalid", "1")));
+        assert!(!same(&with("x.invalid", "1"), &with("x.invalid", "2")), "another device of the same name");
     }
 }

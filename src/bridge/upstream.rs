@@ -21,6 +21,7 @@ use super::rendezvous;
 use super::resolve::Resolve;
 use crate::config::{Limits, Timeouts, Upstream};
 use crate::edge::FlowId;
+use crate::edge::socket::Socket;
 use crate::telemetry::Metrics;
 
 /// The pause behind the first failed attempt; it doubles.
@@ -54,6 +55,8 @@ pub(super) struct Target {
     slots: Vec<ArcSwap<Connection>>,
     open: AtomicUsize,
     health: AtomicU8,
+    /// Whether the host was told last that it can be reached, if it was told.
+    told: Mutex<Option<bool>>,
     /// The addresses it was last seen at, whose own connections to us are trusted.
     addresses: Mutex<Vec<IpAddr>>,
 }
@@ -69,6 +72,7 @@ impl Target {
                 .collect(),
             open: AtomicUsize::new(0),
             health: AtomicU8::new(Health::Trying as u8),
+            told: Mutex::new(None),
             addresses: Mutex::new(Vec::new()),
             name,
         });
@@ -141,6 +145,22 @@ impl Target {
         }
     }
 
+    /// Has the host told whether it can be reached, if that is news. A connection that is lost and made again at once
+    /// is none.
+    pub(super) fn tell(&self, tell: impl FnOnce(bool)) {
+        // Held while the host is told: what it hears last is how things are.
+        let mut told = self.told.lock();
+        let up = match self.health() {
+            Health::Up => true,
+            Health::Down => false,
+            Health::Trying => return,
+        };
+        if *told != Some(up) {
+            *told = Some(up);
+            tell(up);
+        }
+    }
+
     fn set(&self, health: Health) {
         self.health.store(health as u8, Ordering::Release);
     }
@@ -150,6 +170,8 @@ impl Target {
 pub(super) trait Loss: Receiver {
     /// `connection` is gone; its server may still be there.
     fn lost(&self, connection: &Arc<Connection>);
+    /// Whether `target` can be reached may be otherwise than before.
+    fn changed(&self, target: &Target);
     /// An attempt to reach `target` failed.
     fn unreachable(&self, target: &Arc<Target>);
 }
@@ -174,6 +196,7 @@ impl Dialer {
                 Ok(Ok(stream)) => {
                     tracing::info!(target = %target.name, "upstream connected");
                     target.opened();
+                    loss.changed(target);
                     let opened = Instant::now();
                     let with = Running {
                         receiver: loss,
@@ -208,6 +231,7 @@ impl Dialer {
                 tracing::warn!(target = %target.name, why, "upstream cannot be reached");
             }
             target.failed();
+            loss.changed(target);
             connection.end();
             target.slots[slot].store(target.fresh(&self.limits));
             loss.lost(&connection);
@@ -243,12 +267,12 @@ impl Dialer {
         let config = self.tls.clone().ok_or_else(|| io::Error::other("TLS is not configured"))?;
         let name = ServerName::try_from(target.upstream.uri.host.clone())
             .map_err(|e| io::Error::new(io::ErrorKind::InvalidInput, e))?;
-        let stream = TlsConnector::from(config).connect(name, stream).await?;
+        let stream = TlsConnector::from(config).connect(name, Socket::new(stream)).await?;
         Ok(Dialed::Tls(Box::new(stream)))
     }
 }
 
 enum Dialed {
     Tcp(TcpStream),
-    Tls(Box<tokio_rustls::client::TlsStream<TcpStream>>),
+    Tls(Box<tokio_rustls::client::TlsStream<Socket>>),
 }

@@ -211,7 +211,7 @@ pub(super) fn check_host_name(host: &str) -> Result<(), String> {
 }
 
 /// The host as a URI writes it: an IPv6 address in brackets.
-fn bracketed(host: &str) -> String {
+pub(super) fn bracketed(host: &str) -> String {
     if host.contains(':') { format!("[{host}]") } else { host.to_owned() }
 }
 

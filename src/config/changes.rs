@@ -28,6 +28,9 @@ pub(super) fn changes(old: &Config, new: &Config) -> Vec<String> {
     if old.cluster.previous_secrets != new.cluster.previous_secrets {
         changed.insert("cluster.previous_secrets".to_owned());
     }
+    if old.client.host != new.client.host {
+        changed.insert("client.host".to_owned());
+    }
     changed.into_iter().collect()
 }
 
@@ -69,5 +72,10 @@ mod tests {
         new.cluster.secret = Some(Secret::new("another secret, long too"));
         new.cluster.previous_secrets = vec![Secret::new("one secret, and long")];
         assert_eq!(changes(&old, &new), ["cluster.previous_secrets", "cluster.secret"]);
+        let with = |cookie: &str| {
+            let text = format!("[[client.host]]\nhost = \"pbx\"\nheaders.Cookie = \"{cookie}\"\n");
+            Config::from_toml(&text, "f").expect("right")
+        };
+        assert_eq!(changes(&with("one"), &with("two")), ["client.host"]);
     }
 }

@@ -1,11 +1,12 @@
 //! What the types alone cannot say: ranges, and what keys demand of each other. And what is allowed but worth a word.
 
 use super::address::split_host_port;
+use super::client::{check_header, check_target};
 use super::errors::ConfigError;
 use super::origin::OriginPattern;
 use super::text::not_one_of;
 use super::units::duration::display;
-use super::{Config, Listen};
+use super::{Config, Listen, SipListen};
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
@@ -25,6 +26,7 @@ pub(super) fn check(config: &Config) -> Vec<ConfigError> {
     listeners(config, &mut wrong);
     sip(config, &mut wrong);
     upstreams(config, &mut wrong);
+    client(config, &mut wrong);
     files(config, &mut wrong);
     limits(config, &mut wrong);
     timeouts(config, &mut wrong);
@@ -36,12 +38,16 @@ pub(super) fn check(config: &Config) -> Vec<ConfigError> {
     errors
 }
 
+/// What a proxy needs, and an edge whose messages a host handles does not.
+pub(super) fn proxy(config: &Config) -> Vec<ConfigError> {
+    let needed = |key: &str, there: bool| (!there).then(|| ConfigError::new(key, "at least one address is needed"));
+    let lists = [("listen", !config.listen.is_empty()), ("sip.listen", !config.sip.listen.is_empty())];
+    lists.into_iter().filter_map(|(key, there)| needed(key, there)).collect()
+}
+
 type Wrong<'a> = dyn FnMut(&str, String) + 'a;
 
 fn listeners(config: &Config, wrong: &mut Wrong<'_>) {
-    if config.listen.is_empty() {
-        wrong("listen", "at least one address is needed".to_owned());
-    }
     let mut taken: Vec<(String, String, u16)> = Vec::new();
     let websocket = config.listen.iter().enumerate().map(|(index, Listen { url, .. })| {
         (format!("listen[{index}].url"), url.to_string(), url.host.clone(), url.port)
@@ -73,9 +79,6 @@ fn same_host(a: &str, b: &str) -> bool {
 
 fn sip(config: &Config, wrong: &mut Wrong<'_>) {
     let sip = &config.sip;
-    let Some(first) = sip.listen.first() else {
-        return wrong("sip.listen", "at least one address is needed".to_owned());
-    };
     if let Some(advertise) = &sip.advertise {
         match split_host_port(advertise) {
             Err(why) => wrong("sip.advertise", format!("\"{advertise}\": {why}; expected host or host:port")),
@@ -88,8 +91,7 @@ fn sip(config: &Config, wrong: &mut Wrong<'_>) {
             }
             Ok(_) => {}
         }
-    } else if first.addr.ip().is_unspecified() {
-        let listen = first.addr;
+    } else if let Some(SipListen { addr: listen, .. }) = sip.listen.first().filter(|l| l.addr.ip().is_unspecified()) {
         wrong(
             "sip.advertise",
             format!(
@@ -128,6 +130,39 @@ fn upstreams(config: &Config, wrong: &mut Wrong<'_>) {
     }
 }
 
+fn client(config: &Config, wrong: &mut Wrong<'_>) {
+    let origin = |key: &str, given: &Option<String>, wrong: &mut Wrong<'_>| {
+        let Some(given) = given else { return };
+        match given.parse() {
+            Err(why) => wrong(key, format!("\"{given}\": {why}")),
+            Ok(OriginPattern::Any | OriginPattern::Subdomains { .. }) => {
+                wrong(key, format!("\"{given}\": one origin is said, not a pattern, as in https://app.example.com"));
+            }
+            Ok(OriginPattern::Exact(_)) => {}
+        }
+    };
+    origin("client.origin", &config.client.origin, wrong);
+    for (index, entry) in config.client.host.iter().enumerate() {
+        let key = |name: &str| format!("client.host[{index}].{name}");
+        if config.client.host[..index].iter().any(|other| other.host == entry.host) {
+            wrong(&key("host"), format!("{} is listed already; put it all into one entry", entry.host));
+        }
+        if let Err(why) = check_target(&entry.target) {
+            wrong(&key("target"), format!("\"{}\": {why}", entry.target));
+        }
+        origin(&key("origin"), &entry.origin, wrong);
+        for (position, (name, value)) in entry.headers.iter().enumerate() {
+            // The value is secret.
+            if let Err(why) = check_header(name, value.expose()) {
+                wrong(&key(&format!("headers.{name}")), why.to_owned());
+            }
+            if entry.headers.keys().take(position).any(|other| other.eq_ignore_ascii_case(name)) {
+                wrong(&key(&format!("headers.{name}")), "given twice; case makes no difference".to_owned());
+            }
+        }
+    }
+}
+
 fn files(config: &Config, wrong: &mut Wrong<'_>) {
     let named = [
         ("tls.certificate", &config.tls.certificate),
@@ -135,6 +170,7 @@ fn files(config: &Config, wrong: &mut Wrong<'_>) {
         ("sip.certificate", &config.sip.certificate),
         ("sip.key", &config.sip.key),
         ("sip.ca", &config.sip.ca),
+        ("client.ca", &config.client.ca),
         ("admin.pages", &config.admin.pages),
     ];
     let is_empty = |path: &PathBuf| path.as_os_str().is_empty();
@@ -193,6 +229,7 @@ fn timeouts(config: &Config, wrong: &mut Wrong<'_>) {
         ("timeouts.request", timeouts.request),
         ("timeouts.connect", timeouts.connect),
         ("timeouts.write", timeouts.write),
+        ("timeouts.policy", timeouts.policy),
     ];
     for (key, value) in all {
         if value.is_zero() || value > DAY {
@@ -260,6 +297,12 @@ pub(super) fn warnings(config: &Config) -> Vec<String> {
     }
     if config.upstream.is_empty() {
         warnings.push("upstream: none; clients can connect, but their requests lead nowhere".to_owned());
+    }
+    if !config.client.verify {
+        warnings.push(
+            "client.verify: false: whoever answers in a wss server's place is believed, and reads and changes every message"
+                .to_owned(),
+        );
     }
     if !config.admin.listen.ip().is_loopback() {
         let listen = config.admin.listen;
@@ -385,9 +428,10 @@ mod tests {
 
     #[test]
     fn what_is_allowed_but_risky_is_said() {
-        let text = "listen = [{ url = \"ws://0.0.0.0:80\", origins = [\"*\"] }]\nadmin.listen = \"0.0.0.0:9464\"\nsip.trusted = [\"0.0.0.0/0\"]\n";
+        let text = "listen = [{ url = \"ws://0.0.0.0:80\", origins = [\"*\"] }]\nadmin.listen = \"0.0.0.0:9464\"\nsip.trusted = [\"0.0.0.0/0\"]\nclient.verify = false\n";
         let warnings = Config::from_toml(text, "f").expect("allowed").warnings();
-        for key in ["listen[0].origins", "listen[0].url", "sip.trusted[0]", "upstream", "admin.listen"] {
+        for key in ["listen[0].origins", "listen[0].url", "sip.trusted[0]", "upstream", "client.verify", "admin.listen"]
+        {
             assert!(warnings.iter().any(|warning| warning.starts_with(&format!("{key}:"))), "{key}: {warnings:?}");
         }
         assert_eq!(Config::default().warnings().len(), 1, "no upstream");

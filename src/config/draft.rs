@@ -15,15 +15,16 @@ use std::path::Path;
 use toml::de::{DeTable, DeValue};
 
 /// Keys whose value is a path.
-const PATHS: [&str; 6] = ["tls.certificate", "tls.key", "sip.certificate", "sip.key", "sip.ca", "admin.pages"];
+const PATHS: [&str; 7] =
+    ["tls.certificate", "tls.key", "sip.certificate", "sip.key", "sip.ca", "client.ca", "admin.pages"];
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Draft {
     pub(super) tree: toml::Table,
     /// Where each key was set.
     pub(super) places: BTreeMap<KeyPath, Place>,
     pub(super) errors: Vec<ConfigError>,
-    /// Environment values that were read as TOML but may have been meant as the plain text that is kept here.
+    /// Values of single settings that were read as TOML but may have been meant as the plain text that is kept here.
     pub(super) texts: BTreeMap<KeyPath, String>,
     /// Elements that `build` took out of lists, by their path in the file.
     gone: Vec<KeyPath>,
@@ -65,10 +66,19 @@ impl Draft {
     }
 
     /// Types and checks everything. `environment` is where `{ env = "NAME" }` looks.
-    pub(super) fn build(mut self, environment: &HashMap<String, String>) -> Result<Config, ConfigErrors> {
+    pub(super) fn build(self, environment: &HashMap<String, String>) -> Result<Config, ConfigErrors> {
+        self.build_with(environment, check::check)
+    }
+
+    /// The same, with these checks.
+    pub(super) fn build_with(
+        mut self,
+        environment: &HashMap<String, String>,
+        checks: impl FnOnce(&Config) -> Vec<ConfigError>,
+    ) -> Result<Config, ConfigErrors> {
         let config = self.read(environment);
         let found: Vec<KeyPath> = self.errors.iter().map(|error| KeyPath::parse(&error.key)).collect();
-        for error in check::check(&config) {
+        for error in checks(&config) {
             let path = self.in_file(&KeyPath::parse(&error.key));
             // What is already said of a key needs no second error that only follows from the first.
             if !found.iter().any(|other| other.overlaps(&path)) {
@@ -80,7 +90,8 @@ impl Draft {
         Ok(config)
     }
 
-    fn read(&mut self, environment: &HashMap<String, String>) -> Config {
+    /// Types everything. What is wrong is noted, and its default taken.
+    pub(super) fn read(&mut self, environment: &HashMap<String, String>) -> Config {
         let mut as_toml: BTreeMap<KeyPath, ConfigError> = BTreeMap::new();
         loop {
             // Each time: a mistyped key may since have turned out to be a secret.
@@ -206,10 +217,16 @@ impl Draft {
 
     /// Where secrets stand.
     fn secrets(&self) -> Vec<KeyPath> {
+        let length = |list: &KeyPath| look_at(&self.tree, list).and_then(toml::Value::as_array).map_or(0, Vec::len);
         let previous = KeyPath::parse("cluster.previous_secrets");
-        let count = look_at(&self.tree, &previous).and_then(toml::Value::as_array).map_or(0, Vec::len);
-        let previous = (0..count).map(|index| previous.index(index));
-        std::iter::once(KeyPath::parse("cluster.secret")).chain(previous).collect()
+        let previous = (0..length(&previous)).map(|index| previous.index(index));
+        let hosts = KeyPath::parse("client.host");
+        let headers = (0..length(&hosts)).map(|index| hosts.index(index).key("headers")).flat_map(|headers| {
+            let names =
+                look_at(&self.tree, &headers).and_then(toml::Value::as_table).into_iter().flat_map(toml::Table::keys);
+            names.map(|name| headers.key(name)).collect::<Vec<_>>()
+        });
+        std::iter::once(KeyPath::parse("cluster.secret")).chain(previous).chain(headers).collect()
     }
 
     /// Where `path`, or else what holds it, was set.
@@ -271,7 +288,15 @@ fn from_serde(path: &serde_path_to_error::Path) -> KeyPath {
 }
 
 fn may_hold_a_secret(path: &KeyPath) -> bool {
+    let is_below_headers = || match path.0.as_slice() {
+        // Of a host's other keys only the headers are secret.
+        [Segment::Key(client), Segment::Key(host), Segment::Index(_), Segment::Key(key), ..] => {
+            client == "client" && host == "host" && key == "headers"
+        }
+        short => KeyPath(short.to_vec()).overlaps(&KeyPath::parse("client.host")),
+    };
     ["cluster.secret", "cluster.previous_secrets"].iter().any(|secret| KeyPath::parse(secret).overlaps(path))
+        || is_below_headers()
 }
 
 /// serde's message without the value that it quotes.

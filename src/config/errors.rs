@@ -20,6 +20,11 @@ pub enum Place {
         /// The variable's whole name, `SIPWS_` included.
         variable: String,
     },
+    /// A call of [`Builder::set`](super::Builder::set).
+    Call {
+        /// The key that was set.
+        key: String,
+    },
 }
 
 /// One thing that is wrong.
@@ -54,7 +59,7 @@ impl fmt::Display for ConfigError {
             Some(Place::Environment { variable }) => {
                 return write!(f, "environment: {variable}: {}", self.message);
             }
-            None => {}
+            Some(Place::Call { .. }) | None => {}
         }
         if !self.key.is_empty() {
             write!(f, "{}: ", self.key)?;
@@ -78,6 +83,11 @@ impl ConfigErrors {
         errors.sort_by(|a, b| a.place.cmp(&b.place));
         errors.dedup();
         Err(Self(errors))
+    }
+
+    /// Only those that `about` says yes to; `Ok` when there is none.
+    pub(super) fn only(self, about: impl FnMut(&ConfigError) -> bool) -> Result<(), Self> {
+        Self::none_of(self.0.into_iter().filter(about).collect())
     }
 
     /// The errors, in the order of the file.

@@ -33,8 +33,10 @@ pub(super) fn check(config: &Config) -> Result<(), ConfigErrors> {
             }
         }
     }
-    if let Some(Err(why)) = config.sip.ca.as_deref().map(certificates) {
-        errors.push(ConfigError::new("sip.ca", why));
+    for (key, ca) in [("sip.ca", &config.sip.ca), ("client.ca", &config.client.ca)] {
+        if let Some(Err(why)) = ca.as_deref().map(certificates) {
+            errors.push(ConfigError::new(key, why));
+        }
     }
     if let Some(pages) = &config.admin.pages
         && let Err(error) = std::fs::read_dir(pages)

@@ -12,18 +12,21 @@
 //! ```
 //!
 //! The way of a value: `draft` (TOML and `env`, each value with its place) → serde into the `sections`, whose own types
-//! are in `address`, `origin`, `cidr`, `secret` and `units` → `check` (ranges, and keys that need each other). When asked
+//! are in `address`, `origin`, `cidr`, `client`, `secret` and `units` → `check` (ranges, and keys that need each other). When asked
 //! to, `files` looks at the files that a configuration names, and `changes` compares two for a reload.
 
 mod address;
+mod builder;
 mod changes;
 mod check;
 mod cidr;
+mod client;
 mod draft;
 mod env;
 mod errors;
 mod files;
 mod key_path;
+mod layer;
 mod origin;
 mod secret;
 mod sections;
@@ -31,7 +34,10 @@ mod text;
 mod units;
 
 pub use address::{ListenUrl, SipListen, UpstreamUri};
+pub use builder::Builder;
 pub use cidr::Cidr;
+pub use client::{Client, ClientHost, HostPort};
+pub(crate) use client::{check_header, check_target, check_value};
 pub use errors::{ConfigError, ConfigErrors, Place};
 pub use origin::OriginPattern;
 pub use secret::Secret;
@@ -57,6 +63,8 @@ pub struct Config {
     pub sip: Sip,
     /// The SIP servers.
     pub upstream: Vec<Upstream>,
+    /// WebSocket connections that we open.
+    pub client: Client,
     /// Which SIP server a request goes to.
     pub routing: Routing,
     /// How much anyone may take.
@@ -80,6 +88,7 @@ impl Default for Config {
             tls: Tls::default(),
             sip: Sip::default(),
             upstream: Vec::new(),
+            client: Client::default(),
             routing: Routing::default(),
             limits: Limits::default(),
             timeouts: Timeouts::default(),
@@ -120,12 +129,18 @@ impl Config {
             None => Draft::default(),
         };
         draft.overlay(&environment);
-        draft.build(&environment)
+        draft.build_with(&environment, |config| [check::check(config), check::proxy(config)].concat())
     }
 
-    /// Is every value in its range, and do the keys that need each other go together? `from_toml`, `from_file` and `load`
-    /// have done it; for a configuration made by code. No file is looked at.
+    /// Is every value in its range, and do the keys that need each other go together? `load` has done
+    /// it, `from_toml` and `from_file` as far as [`Config::check_edge`] goes. No file is looked at.
     pub fn check(&self) -> Result<(), ConfigErrors> {
+        self.check_edge()?;
+        ConfigErrors::none_of(check::proxy(self))
+    }
+
+    /// As [`Config::check`], for an edge whose messages a host handles: it may do without any listener.
+    pub fn check_edge(&self) -> Result<(), ConfigErrors> {
         ConfigErrors::none_of(check::check(self))
     }
 

@@ -229,12 +229,15 @@ pub struct Timeouts {
     /// step 11).
     #[serde(with = "units::duration")]
     pub invite: Duration,
-    /// To connect to an upstream, TLS included.
+    /// To connect to an upstream, TLS included; or to a WebSocket server, with the handshake.
     #[serde(with = "units::duration")]
     pub connect: Duration,
     /// For one write, to a client or an upstream, to make progress.
     #[serde(with = "units::duration")]
     pub write: Duration,
+    /// For an embedding host to decide on a handshake or a request that it is asked about.
+    #[serde(with = "units::duration")]
+    pub policy: Duration,
 }
 
 impl Default for Timeouts {
@@ -247,6 +250,7 @@ impl Default for Timeouts {
             invite: Duration::from_secs(181),
             connect: Duration::from_secs(4),
             write: Duration::from_secs(10),
+            policy: Duration::from_secs(5),
         }
     }
 }
@@ -325,10 +329,15 @@ pub struct Runtime {
     /// The grace on SIGTERM: how long clients have to go elsewhere. At most 24 hours; 0: none.
     #[serde(with = "units::duration")]
     pub drain: Duration,
+    /// Whether each message is sent on at once (TCP_NODELAY). `false`: a small one waits until the one before is
+    /// acknowledged, some 40 ms at most, and travels with those behind it, which costs less CPU under load (RFC 896).
+    /// `None`: `true`; within PJSIP `false`, as PJSIP's own TCP transport has it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub nodelay: Option<bool>,
 }
 
 impl Default for Runtime {
     fn default() -> Self {
-        Self { threads: 0, drain: Duration::from_secs(10) }
+        Self { threads: 0, drain: Duration::from_secs(10), nodelay: None }
     }
 }

@@ -1,33 +1,37 @@
-//! The flow (RFC 5626): one WebSocket connection with one client, the core object of the edge.
+//! The flow (RFC 5626): one WebSocket connection, accepted from a client or made by us, the core object of the edge.
 //!
-//! A flow has one task, which reads, and which looks after pings and deadlines. Writing is done by whoever has
+//! A flow has one task (`driver`), which reads, and which looks after pings and deadlines. Writing is done by whoever has
 //! something to say: [`Flow::queue`] puts it into the outbox, [`Flow::flush`] writes from the calling thread, and
 //! only what the socket does not take at once is left to the task. So a response costs no wake-up.
 
 use std::any::Any;
-use std::future::{Future, poll_fn};
+use std::future::poll_fn;
 use std::hash::{Hash, Hasher};
 use std::io;
 use std::net::SocketAddr;
-use std::pin::Pin;
+use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use tokio::time::Sleep;
 
-use super::wire::{Event, Stream, Wire};
+use super::client::Attachment;
+use super::driver::{Driver, TURN};
+use super::event::Event;
+use super::wire::{Event as Read, Role, Stream, Wire};
 use super::{CloseReason, Edge};
-use crate::guard::rate::Share;
+use crate::guard::rate::{Address, Share};
 use crate::guard::screen::Strikes;
+use crate::sip::Message;
 
-/// Messages that one flow may have handled in a row before others get their turn.
-const TURN: usize = 32;
-/// How long a closing flow waits for the client's half of the closing handshake.
-const CLOSING: Duration = Duration::from_secs(2);
+/// How long a closing flow waits for the other side's half of the closing handshake.
+pub(super) const CLOSING: Duration = Duration::from_secs(2);
+
+/// Messages of a flow that was lent whose answers are written together, if they have come together.
+const TOGETHER: usize = 8;
 
 /// A flow's name: 64 bits, never used again, not even after a restart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -39,7 +43,7 @@ impl std::fmt::Display for FlowId {
     }
 }
 
-/// One WebSocket connection with one client. Cloning is cheap and gives another handle to the same flow. A handle that
+/// One WebSocket connection. Cloning is cheap and gives another handle to the same flow. A handle that
 /// outlives the connection is harmless: what is sent on it goes nowhere.
 #[derive(Clone)]
 pub struct Flow(Arc<Inner>);
@@ -48,11 +52,17 @@ struct Inner {
     id: FlowId,
     peer: SocketAddr,
     secure: bool,
+    outgoing: bool,
     opened: Instant,
     open: AtomicBool,
     /// Gone when the connection is: a handle that outlives it holds no descriptor.
     wire: Mutex<Option<Wire>>,
-    attachment: OnceLock<Box<dyn Any + Send + Sync>>,
+    attachment: OnceLock<Attachment>,
+    /// The account of the client's address.
+    address: Option<Arc<Address>>,
+    strikes: Strikes,
+    /// Whether the host was told that it is closed; held while the host is told anything of it, so that this comes last.
+    told_closed: Mutex<bool>,
     edge: Arc<Edge>,
 }
 
@@ -79,7 +89,7 @@ impl Flow {
         self.0.id
     }
 
-    /// The client's address, as its packets come from.
+    /// The other side's address: where a client's packets come from, or where we have connected to.
     pub fn peer(&self) -> SocketAddr {
         self.0.peer
     }
@@ -87,6 +97,11 @@ impl Flow {
     /// Whether it runs over TLS (wss).
     pub fn secure(&self) -> bool {
         self.0.secure
+    }
+
+    /// Whether it is one that we made: then we are the client, and the other side a server.
+    pub fn outgoing(&self) -> bool {
+        self.0.outgoing
     }
 
     /// When it was opened.
@@ -109,8 +124,9 @@ impl Flow {
         self.0.attachment.get()?.downcast_ref()
     }
 
-    /// Queues one SIP message of `len` bytes that `write` writes; `arrived` is when it came to the proxy. Nothing is
-    /// sent before [`Flow::flush`], or the end of the flow's own turn where this is called from its handler.
+    /// Queues one SIP message that `write` appends, of `len` bytes as far as is known (if not, it costs a little more);
+    /// `arrived` is when it came to the proxy. Nothing is sent before [`Flow::flush`], or the end of the flow's own turn
+    /// where this is called from its handler.
     ///
     /// A flow whose outbox has no room is closed, and false returned: its client does not read.
     pub fn queue(&self, len: usize, arrived: Instant, write: impl FnOnce(&mut Vec<u8>)) -> bool {
@@ -118,12 +134,7 @@ impl Flow {
         let Some(wire) = &mut *wire else {
             return true;
         };
-        if !wire.has_room(len) {
-            // Full of what this turn has queued, perhaps, and the socket has not been asked yet.
-            if let Poll::Ready(Ok(oldest)) = wire.flush() {
-                self.relayed(oldest);
-            }
-        }
+        self.make_room(wire, len);
         if wire.queue(len, arrived, write).is_ok() {
             return true;
         }
@@ -134,15 +145,8 @@ impl Flow {
 
     /// Writes what was queued, as far as the socket takes it; the flow's task writes the rest.
     pub fn flush(&self) {
-        let mut wire = self.0.wire.lock();
-        let Some(wire) = &mut *wire else {
-            return;
-        };
-        match wire.flush() {
-            Poll::Ready(Ok(oldest)) => self.relayed(oldest),
-            // The task meets the same error when it reads.
-            Poll::Ready(Err(_)) => wire.abandon(CloseReason::Lost),
-            Poll::Pending => {}
+        if let Some(wire) = &mut *self.0.wire.lock() {
+            self.flush_wire(wire);
         }
     }
 
@@ -153,61 +157,293 @@ impl Flow {
         fits
     }
 
-    /// Closes it with that close code (RFC 6455 §7.4) and reason.
-    pub fn close(&self, code: u16, reason: &'static str, why: CloseReason) {
+    /// Queues and flushes one message, unless the outbox has no room for it: then nothing is queued, and the flow stays
+    /// as it is. For callers who can wait, or send elsewhere.
+    pub fn try_send(&self, message: &[u8]) -> Result<(), SendError> {
+        let mut wire = self.0.wire.lock();
+        let wire = wire.as_mut().filter(|wire| self.is_open() && wire.can_write()).ok_or(SendError::Gone)?;
+        self.make_room(wire, message.len());
+        wire.queue(message.len(), Instant::now(), |out| out.extend_from_slice(message)).map_err(|_| SendError::Full)?;
+        self.flush_wire(wire);
+        Ok(())
+    }
+
+    /// Has nothing more read from the other side, which then waits too (TCP's own back-pressure), or has it read again.
+    /// For a handler that can't keep up. Not for longer than `timeouts.ping`: pongs are not read either.
+    pub fn hold(&self, held: bool) {
+        self.with_wire((), |wire| wire.hold(held));
+    }
+
+    /// Lends the reading of this flow to the caller, a handler that [`reads`](super::SipHandler::reads): a descriptor that
+    /// can be read when [`Flow::read`] is to be called. It is to be waited on, not read from. `None` where there is none, or
+    /// where there is a policy, or where the flow has ended: then [`Flow::unlend`] has the flow's task read.
+    pub fn lend(&self) -> Option<OwnedFd> {
+        if !self.0.edge.host.lends() {
+            return None;
+        }
+        let _inside = self.0.edge.runtime.as_ref()?.enter();
+        self.with_wire(None, Wire::lend)
+    }
+
+    /// Gives back what [`Flow::lend`] lent, if it did: the flow's task reads.
+    pub fn unlend(&self) {
+        if let Some(runtime) = &self.0.edge.runtime {
+            let _inside = runtime.enter();
+            self.with_wire((), Wire::reclaim);
+        }
+        self.hold(false);
+    }
+
+    /// Reads what is there of a flow that was lent, and has its messages handled, on the calling thread; by one thread at
+    /// a time.
+    pub fn read(&self) -> Reading {
+        let now = Instant::now();
+        let mut next = self.next(now, true);
+        let mut turn = 0;
+        let reading = loop {
+            match next {
+                Next::Message(bytes) => {
+                    turn += 1;
+                    next = if turn < TURN { self.next(now, false) } else { Next::Later };
+                    // The first answer at once, so that the other side has something to do; those to what came along with
+                    // it together.
+                    let more = matches!(next, Next::Message(_)) && turn % TOGETHER != 1;
+                    self.with_wire((), |wire| wire.cork(more));
+                    if let Screened::Passed(message) = self.screen(bytes, now) {
+                        self.0.edge.host.handler.message(self, message);
+                    }
+                }
+                Next::Nothing => break Reading::Drained,
+                Next::Later => break Reading::More,
+                Next::End => break Reading::Over,
+            }
+        };
+        // What was answered by the way: pongs, refusals.
+        self.flush();
+        reading
+    }
+
+    /// What comes next on a flow that was lent.
+    fn next(&self, now: Instant, first: bool) -> Next {
+        let mut cx = Context::from_waker(Waker::noop());
+        self.with_wire(Next::End, |wire| {
+            // What comes behind our own close frame is not heard any more.
+            if !wire.is_lent() || wire.closing().is_some() {
+                return Next::End;
+            }
+            if first {
+                wire.readable();
+            }
+            loop {
+                match wire.poll_read(&mut cx) {
+                    Poll::Pending => return Next::Nothing,
+                    Poll::Ready(Read::Ended(why)) => {
+                        wire.end(why);
+                        return Next::End;
+                    }
+                    Poll::Ready(event) => {
+                        wire.heard(now);
+                        if let Read::Message(bytes) = event {
+                            return Next::Message(bytes);
+                        }
+                    }
+                }
+            }
+        })
+    }
+
+    /// Looks at what came in one WebSocket message, and answers what is not to be handled.
+    pub(super) fn screen(&self, bytes: Bytes, arrived: Instant) -> Screened {
+        match &bytes[..] {
+            // RFC 7118 §6: the keep-alive of RFC 5626 §3.5.1 as a message of its own.
+            b"\r\n\r\n" => {
+                self.queue(2, arrived, |out| out.extend_from_slice(b"\r\n"));
+                return Screened::Done;
+            }
+            b"\r\n" | b"" => return Screened::Done,
+            _ => {}
+        }
+        match self.0.edge.guard.screen(self.0.address.as_deref(), &self.0.strikes, bytes) {
+            Ok(message) => {
+                tracing::trace!(flow = %self.id(), message = %crate::telemetry::Masked(&message), "from client");
+                Screened::Passed(message)
+            }
+            Err(refusal) => {
+                if let Some(answer) = refusal.answer {
+                    self.queue(answer.len(), arrived, |out| out.extend_from_slice(&answer));
+                }
+                if refusal.close {
+                    self.close(1008, "refused too often", CloseReason::Policy);
+                    return Screened::Closed;
+                }
+                Screened::Done
+            }
+        }
+    }
+
+    /// Bytes that wait to be taken by the socket.
+    pub fn waiting(&self) -> usize {
+        self.with_wire(0, |wire| wire.waiting())
+    }
+
+    /// Closes it with that close code and reason (RFC 6455 §7.4), of which 123 bytes fit. A code that may not be sent
+    /// becomes 1000.
+    pub fn close(&self, code: u16, reason: &str, why: CloseReason) {
         if let Some(wire) = &mut *self.0.wire.lock() {
             wire.close(code, reason, why);
+            self.flush_wire(wire);
         }
-        self.flush();
+    }
+
+    /// Tells the host what happened to it, unless it was told already that it is closed.
+    pub(crate) fn tell(&self, event: &Event<'_>) {
+        let told_closed = self.0.told_closed.lock();
+        if !*told_closed {
+            self.0.edge.host.tell(event);
+        }
+    }
+
+    /// The outbox may be full only of what this turn has queued, when the socket has not been asked yet.
+    fn make_room(&self, wire: &mut Wire, len: usize) {
+        if !wire.has_room(len)
+            && let Poll::Ready(Ok(oldest)) = wire.flush()
+        {
+            self.relayed(oldest);
+        }
+    }
+
+    fn flush_wire(&self, wire: &mut Wire) {
+        match wire.flush() {
+            Poll::Ready(Ok(oldest)) => self.relayed(oldest),
+            // The task meets the same error when it reads.
+            Poll::Ready(Err(_)) => wire.abandon(CloseReason::Lost),
+            Poll::Pending => {}
+        }
     }
 
     /// Does something to the connection, on behalf of its task: which is there as long as the connection is.
-    fn with_wire<R>(&self, gone: R, f: impl FnOnce(&mut Wire) -> R) -> R {
+    pub(super) fn with_wire<R>(&self, gone: R, f: impl FnOnce(&mut Wire) -> R) -> R {
         self.0.wire.lock().as_mut().map_or(gone, f)
     }
 
-    fn relayed(&self, oldest: Option<Instant>) {
+    pub(super) fn relayed(&self, oldest: Option<Instant>) {
         if let Some(oldest) = oldest {
             self.0.edge.metrics.relayed(oldest.elapsed());
         }
     }
 }
 
-/// Makes a flow of an upgraded connection and runs it to its end.
-pub(super) async fn run(edge: Arc<Edge>, stream: Stream, early: Vec<u8>, peer: SocketAddr, secure: bool, share: Share) {
-    let limits = &edge.limits;
-    let wire = Wire::new(stream, early, limits.message_bytes, limits.outbox_bytes);
+/// What [`Flow::read`] came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reading {
+    /// Nothing is left: wait for the descriptor.
+    Drained,
+    /// There may be more, but others want their turn.
+    More,
+    /// It is not the caller's to read any more.
+    Over,
+}
+
+/// What came next.
+enum Next {
+    Message(Bytes),
+    Nothing,
+    /// Perhaps something; others come first.
+    Later,
+    /// Of the flow, or of its being lent.
+    End,
+}
+
+/// What became of a message in the guard's screen.
+pub(super) enum Screened {
+    Passed(Message),
+    /// Answered, or nothing to be done.
+    Done,
+    /// The flow is being closed for it.
+    Closed,
+}
+
+/// Why a message was not sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SendError {
+    /// The outbox has no room for it: the other side reads more slowly than we write, or the message is larger than
+    /// `limits.outbox_bytes`.
+    Full,
+    /// The flow has ended, or is being closed.
+    Gone,
+}
+
+impl std::fmt::Display for SendError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            SendError::Full => "the outbox has no room for it",
+            SendError::Gone => "the flow has ended",
+        })
+    }
+}
+
+impl std::error::Error for SendError {}
+
+/// A connection whose handshake is done, and what is known of it.
+pub(super) struct Upgraded {
+    pub(super) stream: Stream,
+    /// What came behind the handshake.
+    pub(super) early: Vec<u8>,
+    pub(super) peer: SocketAddr,
+    pub(super) secure: bool,
+    /// Whether we made it.
+    pub(super) outgoing: bool,
+    /// Its place among all connections, given back when it is gone.
+    pub(super) share: Share,
+}
+
+/// Makes a flow of an upgraded connection. The future runs it to its end.
+// No async fn: its arguments would stay in the future, in every idle flow's memory.
+pub(super) fn run(
+    edge: Arc<Edge>,
+    id: FlowId,
+    upgraded: Upgraded,
+    attachment: Option<Attachment>,
+) -> impl Future<Output = ()> + Send + 'static {
+    let Upgraded { stream, early, peer, secure, outgoing, share } = upgraded;
+    let role = if outgoing { Role::Client } else { Role::Server };
+    let wire = Wire::new(stream, early, role, edge.limits.message_bytes, edge.limits.outbox_bytes);
     let flow = Flow(Arc::new(Inner {
-        id: edge.registry.next_id(),
+        id,
         peer,
         secure,
+        outgoing,
         opened: Instant::now(),
         open: AtomicBool::new(true),
         wire: Mutex::new(Some(wire)),
-        attachment: OnceLock::new(),
-        edge: edge.clone(),
+        attachment: attachment.map_or_else(OnceLock::new, OnceLock::from),
+        address: share.address().cloned(),
+        strikes: Strikes::default(),
+        told_closed: Mutex::new(false),
+        edge,
     }));
-    edge.handler.opened(&flow);
+    live(flow, share)
+}
+
+async fn live(flow: Flow, share: Share) {
+    let Inner { edge, outgoing, secure, .. } = &*flow.0;
+    // Whoever hears of it finds it by its id.
     edge.registry.insert(flow.clone());
-    edge.metrics.connections(secure).inc();
+    edge.metrics.connections(*outgoing, *secure).inc();
     // From here on the flow is taken out again however this ends: return, panic, or the runtime's shutdown.
     let mut end = End { flow: flow.clone(), why: CloseReason::Server };
+    if edge.host.lends() {
+        flow.hold(true);
+    }
+    edge.host.handler.opened(&flow);
+    edge.host.tell(&Event::Opened { flow: &flow });
     if edge.is_draining() {
         // It was admitted before the drain began and came in behind its look at the registry.
         flow.close(1001, "going away", CloseReason::Server);
     }
-    let mut driver = Driver {
-        heard: Instant::now(),
-        pinged: None,
-        closing_since: None,
-        blocked_since: None,
-        accounted: 0,
-        timer: Box::pin(tokio::time::sleep(edge.timeouts.ping)),
-        flow: &flow,
-        edge: &edge,
-        share: &share,
-        strikes: Strikes::default(),
-    };
+    // Given back when the connection is gone.
+    let _share = share;
+    let mut driver = Driver::new(edge, &flow);
     end.why = poll_fn(|cx| driver.poll(cx)).await;
     drop(driver);
     drop(end);
@@ -216,8 +452,14 @@ pub(super) async fn run(edge: Arc<Edge>, stream: Stream, early: Vec<u8>, peer: S
     let finish = async {
         let gone = || Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
         poll_fn(|cx| flow.with_wire(gone(), |w| w.poll_flush(cx))).await?;
-        poll_fn(|cx| flow.with_wire(Poll::Ready(Ok(())), |w| w.poll_shutdown(cx))).await?;
+        // The server ends the connection first (RFC 6455 §7.1.1).
+        if !*outgoing {
+            poll_fn(|cx| flow.with_wire(Poll::Ready(Ok(())), |w| w.poll_shutdown(cx))).await?;
+        }
         poll_fn(|cx| flow.with_wire(Poll::Ready(()), |w| w.poll_discard(cx))).await;
+        if *outgoing {
+            poll_fn(|cx| flow.with_wire(Poll::Ready(Ok(())), |w| w.poll_shutdown(cx))).await?;
+        }
         io::Result::Ok(())
     };
     let _ = tokio::time::timeout(CLOSING, finish).await;
@@ -232,176 +474,17 @@ struct End {
 
 impl Drop for End {
     fn drop(&mut self) {
-        let Inner { id, peer, secure, opened, edge, .. } = &*self.flow.0;
+        let Inner { id, peer, secure, outgoing, opened, edge, .. } = &*self.flow.0;
         self.flow.0.open.store(false, Ordering::Release);
         edge.registry.remove(*id);
-        edge.metrics.connections(*secure).dec();
+        edge.metrics.connections(*outgoing, *secure).dec();
         edge.metrics.closed(self.why.as_str());
-        edge.handler.closed(&self.flow, self.why);
+        edge.host.handler.closed(&self.flow, self.why);
+        let mut told = self.flow.0.told_closed.lock();
+        edge.host.tell(&Event::Closed { flow: &self.flow, why: self.why });
+        *told = true;
+        drop(told);
         let transport = if *secure { "wss" } else { "ws" };
-        tracing::info!(flow = %id, %peer, transport, seconds = opened.elapsed().as_secs(), why = %self.why, "connection closed");
-    }
-}
-
-/// What the flow's task knows.
-struct Driver<'a> {
-    flow: &'a Flow,
-    edge: &'a Arc<Edge>,
-    /// The connection's share in its address's account, given back when the connection is gone.
-    share: &'a Share,
-    strikes: Strikes,
-    timer: Pin<Box<Sleep>>,
-    /// When the client was last heard of.
-    heard: Instant,
-    /// When it was pinged, if it has not been heard of since.
-    pinged: Option<Instant>,
-    closing_since: Option<Instant>,
-    /// Since when the socket has taken nothing.
-    blocked_since: Option<Instant>,
-    /// What of the outbox is in the gauge.
-    accounted: i64,
-}
-
-impl Driver<'_> {
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<CloseReason> {
-        for turn in 0..TURN {
-            let event = self.flow.with_wire(Poll::Ready(Event::Ended(CloseReason::Lost)), |wire| {
-                if turn == 0 {
-                    wire.attend(cx.waker());
-                }
-                wire.poll_event(cx)
-            });
-            match event {
-                Poll::Pending => return self.settle(cx),
-                Poll::Ready(Event::Ended(why)) => return Poll::Ready(why),
-                Poll::Ready(event) => {
-                    self.heard = Instant::now();
-                    self.pinged = None;
-                    if let Event::Message(bytes) = event {
-                        // What comes behind our own close frame is not heard any more.
-                        if self.closing_since.is_some() || !self.message(bytes) {
-                            return self.settle(cx);
-                        }
-                    }
-                }
-            }
-        }
-        cx.waker().wake_by_ref();
-        self.settle(cx)
-    }
-
-    /// Has one message handled. False when the flow is to be closed for what it sent.
-    fn message(&self, bytes: Bytes) -> bool {
-        match &bytes[..] {
-            // RFC 7118 §6: the keep-alive of RFC 5626 §3.5.1 as a message of its own.
-            b"\r\n\r\n" => {
-                self.flow.queue(2, self.heard, |out| out.extend_from_slice(b"\r\n"));
-                return true;
-            }
-            b"\r\n" | b"" => return true,
-            _ => {}
-        }
-        match self.edge.guard.screen(self.share.address(), &self.strikes, bytes) {
-            Ok(message) => {
-                tracing::trace!(flow = %self.flow.id(), message = %crate::telemetry::Masked(&message), "from client");
-                self.edge.handler.message(self.flow, message);
-                true
-            }
-            Err(refusal) => {
-                if let Some(answer) = refusal.answer {
-                    self.flow.queue(answer.len(), self.heard, |out| out.extend_from_slice(&answer));
-                }
-                if refusal.close {
-                    self.flow.close(1008, "refused too often", CloseReason::Policy);
-                }
-                !refusal.close
-            }
-        }
-    }
-
-    /// Writes what this turn has queued, and sees to the deadlines.
-    fn settle(&mut self, cx: &mut Context<'_>) -> Poll<CloseReason> {
-        let (flushed, moved, closing, waiting) = self.flow.with_wire((Poll::Ready(Ok(None)), false, None, 0), |w| {
-            (w.poll_flush(cx), w.moved(), w.closing(), w.waiting() as i64)
-        });
-        if waiting != self.accounted {
-            self.edge.metrics.outbox_bytes.inc_by(waiting - self.accounted);
-            self.accounted = waiting;
-        }
-        let now = Instant::now();
-        match flushed {
-            Poll::Ready(Ok(oldest)) => {
-                self.blocked_since = None;
-                self.flow.relayed(oldest);
-            }
-            Poll::Ready(Err(_)) => return Poll::Ready(closing.unwrap_or(CloseReason::Lost)),
-            // Whoever takes a little at a time is slow, not stuck: for that there is the outbox's bound.
-            Poll::Pending if moved || self.blocked_since.is_none() => {
-                self.blocked_since = Some(now);
-                self.look_by(now + self.edge.timeouts.write);
-            }
-            Poll::Pending => {}
-        }
-        if let Some(why) = closing {
-            if why == CloseReason::SlowReader || why == CloseReason::Lost {
-                return Poll::Ready(why);
-            }
-            if self.closing_since.is_none() {
-                self.closing_since = Some(now);
-                self.look_by(now + CLOSING);
-            }
-        }
-        while self.timer.as_mut().poll(cx).is_ready() {
-            match self.due() {
-                Ok(next) => self.timer.as_mut().reset(next.into()),
-                Err(why) => return Poll::Ready(why),
-            }
-        }
-        Poll::Pending
-    }
-
-    /// Has the timer end by then, if it would not anyway.
-    fn look_by(&mut self, then: Instant) {
-        if self.timer.deadline() > then.into() {
-            self.timer.as_mut().reset(then.into());
-        }
-    }
-
-    /// What the timer's end means: something is over, or the time of the next look.
-    fn due(&mut self) -> Result<Instant, CloseReason> {
-        let now = Instant::now();
-        let t = &self.edge.timeouts;
-        let mut next = now + t.ping;
-        if let Some(since) = self.closing_since {
-            if now >= since + CLOSING {
-                return Err(self.flow.with_wire(None, |w| w.closing()).unwrap_or(CloseReason::Server));
-            }
-            next = next.min(since + CLOSING);
-        }
-        if let Some(since) = self.blocked_since {
-            if now >= since + t.write {
-                self.edge.metrics.refused("write_deadline");
-                return Err(CloseReason::SlowReader);
-            }
-            next = next.min(since + t.write);
-        }
-        match self.pinged {
-            Some(at) if now >= at + t.pong => return Err(CloseReason::Silent),
-            Some(at) => next = next.min(at + t.pong),
-            None if now >= self.heard + t.ping => {
-                self.pinged = Some(now);
-                self.flow.with_wire((), Wire::ping);
-                self.flow.flush();
-                next = next.min(now + t.pong);
-            }
-            None => next = next.min(self.heard + t.ping),
-        }
-        Ok(next)
-    }
-}
-
-impl Drop for Driver<'_> {
-    fn drop(&mut self) {
-        self.edge.metrics.outbox_bytes.inc_by(-self.accounted);
+        tracing::info!(flow = %id, %peer, transport, outgoing, seconds = opened.elapsed().as_secs(), why = %self.why, "connection closed");
     }
 }

@@ -1,5 +1,6 @@
 //! The opening handshake of the server (RFC 6455 §4.2, RFC 7118 §4): from the first byte of HTTP to the 101.
 
+use std::io;
 use std::time::{Duration, Instant};
 
 use base64::Engine;
@@ -9,9 +10,9 @@ use tungstenite::handshake::derive_accept_key;
 
 use crate::config::{Listen, OriginPattern};
 
-/// The longest request that is read. Browsers send cookies along.
-const MAX_REQUEST: usize = 16 * 1024;
-const MAX_HEADERS: usize = 100;
+/// The longest header section that is read, in bytes. Browsers send cookies along.
+pub(super) const MAX_HEAD: usize = 16 * 1024;
+pub(super) const MAX_HEADERS: usize = 100;
 
 /// Why a client gets no WebSocket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,18 +34,23 @@ pub(super) const FULL: Refusal = refuse(503, "connections", "Too many connection
 /// The server is about to stop.
 pub(super) const DRAINING: Refusal = refuse(503, "draining", "This server is being stopped; connect to another.");
 
-/// Reads the request's header section. Returns it with what came behind it; `None` when the client went away or sent
-/// too much.
-pub(super) async fn read_request(stream: &mut (impl AsyncRead + Unpin)) -> Option<(Vec<u8>, Vec<u8>)> {
-    let mut buffer = Vec::with_capacity(1024);
+/// Reads a header section, of which `read` is there already. Returns it with what came behind it. An error of the kind
+/// `UnexpectedEof`: the other side went away; `FileTooLarge`: it sent too much.
+pub(super) async fn read_head(stream: &mut (impl AsyncRead + Unpin), read: Vec<u8>) -> io::Result<(Vec<u8>, Vec<u8>)> {
+    let mut buffer = read;
+    buffer.reserve(1024);
+    let mut searched = 0;
     loop {
-        let searched = buffer.len().saturating_sub(3);
-        if buffer.len() >= MAX_REQUEST || stream.read_buf(&mut buffer).await.ok()? == 0 {
-            return None;
-        }
         if let Some(end) = memchr::memmem::find(&buffer[searched..], b"\r\n\r\n") {
             let early = buffer.split_off(searched + end + 4);
-            return Some((buffer, early));
+            return Ok((buffer, early));
+        }
+        searched = buffer.len().saturating_sub(3);
+        if buffer.len() >= MAX_HEAD {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        if stream.read_buf(&mut buffer).await? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
         }
     }
 }
@@ -139,27 +145,37 @@ pub(super) async fn accept(stream: &mut (impl AsyncWrite + Unpin), key: &str) ->
     stream.flush().await
 }
 
-/// Writes the refusal, ends our direction, and reads what may still come, so that the answer is not lost to a reset.
+/// Writes a refusal with this status, and this text (empty: the status's phrase) as its body; ends our direction, and
+/// reads what may still come, so that the answer is not lost to a reset.
 pub(super) async fn reject(
     stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
-    refusal: Refusal,
-) -> std::io::Result<()> {
-    let phrase = match refusal.status {
-        400 => "Bad Request",
-        403 => "Forbidden",
-        404 => "Not Found",
-        405 => "Method Not Allowed\r\nAllow: GET",
-        426 => "Upgrade Required\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: sip",
-        503 => "Service Unavailable\r\nRetry-After: 5",
-        _ => "HTTP Version Not Supported",
+    status: u16,
+    text: &str,
+) -> io::Result<()> {
+    let (phrase, headers) = match status {
+        400 => ("Bad Request", ""),
+        401 => ("Unauthorized", "WWW-Authenticate: Bearer\r\n"),
+        402 => ("Payment Required", ""),
+        403 => ("Forbidden", ""),
+        404 => ("Not Found", ""),
+        405 => ("Method Not Allowed", "Allow: GET\r\n"),
+        410 => ("Gone", ""),
+        426 => {
+            ("Upgrade Required", "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: sip\r\n")
+        }
+        429 => ("Too Many Requests", "Retry-After: 5\r\n"),
+        500 => ("Internal Server Error", ""),
+        503 => ("Service Unavailable", "Retry-After: 5\r\n"),
+        505 => ("HTTP Version Not Supported", ""),
+        // A host's own; the phrase may be missing (RFC 9112 §4).
+        _ => ("", ""),
     };
-    let connection = if refusal.status == 426 { "close, Upgrade" } else { "close" };
+    let connection = if status == 426 { "close, Upgrade" } else { "close" };
+    let text = if text.is_empty() { phrase } else { text };
     let answer = format!(
-        "HTTP/1.1 {} {phrase}\r\nConnection: {connection}\r\nContent-Type: text/plain; charset=utf-8\r\n\
-         Content-Length: {}\r\n\r\n{}\n",
-        refusal.status,
-        refusal.text.len() + 1,
-        refusal.text
+        "HTTP/1.1 {status} {phrase}\r\n{headers}Connection: {connection}\r\nContent-Type: text/plain; charset=utf-8\r\n\
+         Content-Length: {}\r\n\r\n{text}\n",
+        text.len() + 1,
     );
     stream.write_all(answer.as_bytes()).await?;
     stream.shutdown().await?;

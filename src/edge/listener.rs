@@ -1,15 +1,22 @@
 //! Accepts WebSocket connections: a permit first, then a socket, then TLS and HTTP under one deadline.
 
+use std::borrow::Cow;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::RwLock;
+use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::Semaphore;
+use tokio::time::error::Elapsed;
+use tokio::time::timeout_at;
 use tokio_rustls::TlsAcceptor;
 
+use super::flow::Upgraded;
+use super::policy::{self, Decision, Verdict};
+use super::socket::Socket;
 use super::tls::ServerTls;
 use super::wire::{Io, Stream};
 use super::{Edge, flow, handshake};
@@ -89,12 +96,11 @@ impl WebSocketListener {
                     };
                     self.edge.metrics.handshaking.inc();
                     tokio::spawn(async move {
-                        let limit = guest.edge.timeouts.handshake;
                         let metrics = guest.edge.metrics.clone();
                         // The permit and the gauge end with the handshake, whatever comes of it.
                         let _permit = permit;
                         let _counted = Counted(guest.edge.clone());
-                        if tokio::time::timeout(limit, guest.receive(socket)).await.is_err() {
+                        if guest.receive(socket).await.is_err() {
                             metrics.handshake("timeout");
                         }
                     });
@@ -154,53 +160,118 @@ struct Guest {
 }
 
 impl Guest {
-    async fn receive(self, socket: TcpStream) {
-        // SIP messages are small and each is waited for.
-        let _ = socket.set_nodelay(true);
+    /// The handshake under its deadline, in which the time that a host takes to decide is not counted: that has one of
+    /// its own.
+    async fn receive(self, socket: TcpStream) -> Result<(), Elapsed> {
+        let deadline = tokio::time::Instant::now() + self.edge.timeouts.handshake;
+        let _ = socket.set_nodelay(self.edge.host.nodelay);
         match &self.tls {
-            None => self.upgrade(socket, Stream::Tcp).await,
-            Some(tls) => match TlsAcceptor::from(tls.current()).accept(socket).await {
-                Ok(stream) => self.upgrade(stream, |s| Stream::Tls(Box::new(s))).await,
-                Err(error) => {
-                    tracing::debug!(peer = %self.peer, %error, "TLS handshake failed");
-                    self.edge.metrics.handshake("tls");
+            None => self.upgrade(Socket::new(socket), Stream::Tcp, deadline).await,
+            Some(tls) => {
+                match timeout_at(deadline, TlsAcceptor::from(tls.current()).accept(Socket::new(socket))).await? {
+                    Ok(stream) => self.upgrade(stream, |s| Stream::Tls(Box::new(s)), deadline).await,
+                    Err(error) => {
+                        tracing::debug!(peer = %self.peer, %error, "TLS handshake failed");
+                        self.edge.metrics.handshake("tls");
+                        Ok(())
+                    }
                 }
-            },
+            }
         }
     }
 
-    async fn upgrade<S: Io + 'static>(self, mut stream: S, wrap: impl FnOnce(S) -> Stream) {
+    async fn upgrade<S: Io + 'static>(
+        self,
+        mut stream: S,
+        wrap: impl FnOnce(S) -> Stream,
+        mut deadline: tokio::time::Instant,
+    ) -> Result<(), Elapsed> {
         let Guest { edge, listen, tls, peer, begun } = self;
-        let Some((request, early)) = handshake::read_request(&mut stream).await else {
+        let read = timeout_at(deadline, handshake::read_head(&mut stream, Vec::new())).await?;
+        let Ok((request, mut early)) = read else {
             edge.metrics.handshake("incomplete");
-            return;
+            return Ok(());
         };
+        let secure = tls.is_some();
         let verdict = handshake::judge(&request, &listen.read());
-        let admitted = verdict.and_then(|key| {
+        let mut admitted = verdict.map_err(Rejection::from).and_then(|key| {
             if edge.is_draining() {
-                return Err(handshake::DRAINING);
+                return Err(handshake::DRAINING.into());
             }
             let share = edge.addresses.enter(peer.ip()).ok_or(handshake::FULL)?;
             Ok((key, share))
         });
+        if let (Ok(_), Some(policy)) = (&admitted, &edge.host.policy) {
+            let (decision, verdict) = Decision::new();
+            policy.handshake(&policy::Handshake { peer, secure, request: &request }, decision);
+            let asked = tokio::time::Instant::now();
+            let verdict = tokio::select! {
+                // What was decided at once needs no look at the socket.
+                biased;
+                verdict = tokio::time::timeout(edge.timeouts.policy, verdict) => verdict.ok().and_then(Result::ok),
+                () = gone(&mut stream, &mut early) => {
+                    edge.metrics.handshake("incomplete");
+                    return Ok(());
+                }
+            };
+            deadline += asked.elapsed();
+            match verdict {
+                Some(Verdict::Accept) => {}
+                Some(Verdict::Refuse { status, reason }) => {
+                    let status = policy::in_range(status, 400..=599);
+                    admitted = Err(Rejection { status, text: reason.into(), label: "policy" });
+                }
+                None => {
+                    let text = "Nobody decided on this connection in time; try again later.".into();
+                    admitted = Err(Rejection { status: 503, text, label: "policy_timeout" });
+                }
+            }
+        }
         match admitted {
             Ok((key, share)) => {
-                if handshake::accept(&mut stream, &key).await.is_err() {
+                if timeout_at(deadline, handshake::accept(&mut stream, &key)).await?.is_err() {
                     edge.metrics.handshake("incomplete");
-                    return;
+                    return Ok(());
                 }
                 edge.metrics.handshake("ok");
                 tracing::debug!(%peer, took = ?begun.elapsed(), "upgraded");
+                let id = edge.registry.next_id();
+                let upgraded = Upgraded { stream: wrap(stream), early, peer, secure, outgoing: false, share };
                 // A task of its own: the one of the handshake is several times as large, and ends here.
-                tokio::spawn(flow::run(edge, wrap(stream), early, peer, tls.is_some(), share));
+                tokio::spawn(flow::run(edge, id, upgraded, None));
             }
-            Err(refusal) => {
-                edge.metrics.handshake(refusal.label);
-                tracing::debug!(%peer, status = refusal.status, "{}", refusal.text);
-                let _ = handshake::reject(&mut stream, refusal).await;
+            Err(Rejection { status, text, label }) => {
+                edge.metrics.handshake(label);
+                tracing::debug!(%peer, status, "{text}");
+                // The outcome is counted; that the client takes its time to go is none.
+                let _ = timeout_at(deadline, handshake::reject(&mut stream, status, &text)).await;
             }
         }
+        Ok(())
     }
+}
+
+/// Ours or a host's refusal.
+struct Rejection {
+    status: u16,
+    text: Cow<'static, str>,
+    label: &'static str,
+}
+
+impl From<handshake::Refusal> for Rejection {
+    fn from(refusal: handshake::Refusal) -> Rejection {
+        Rejection { status: refusal.status, text: refusal.text.into(), label: refusal.label }
+    }
+}
+
+/// Returns when the client is gone; what it sends before its answer, if it does, is kept for the flow.
+async fn gone(stream: &mut (impl AsyncRead + Unpin), early: &mut Vec<u8>) {
+    while early.len() < handshake::MAX_HEAD {
+        if !matches!(stream.read_buf(early).await, Ok(1..)) {
+            return;
+        }
+    }
+    std::future::pending().await
 }
 
 /// Runs a flow over a stream whose handshake somebody else has done (an embedding host, a benchmark). `None` when the
@@ -212,5 +283,7 @@ pub fn adopt(
     secure: bool,
 ) -> Option<impl Future<Output = ()> + Send + 'static> {
     let share = edge.addresses.enter(peer.ip())?;
-    Some(flow::run(edge.clone(), Stream::Other(Box::new(stream)), Vec::new(), peer, secure, share))
+    let stream = Stream::Other(Box::new(stream));
+    let upgraded = Upgraded { stream, early: Vec::new(), peer, secure, outgoing: false, share };
+    Some(flow::run(edge.clone(), edge.registry.next_id(), upgraded, None))
 }

@@ -1,13 +1,19 @@
-//! The WebSocket side: connections come in, are upgraded (RFC 6455, RFC 7118), and become flows (RFC 5626).
+//! The WebSocket side: connections come in, or are made, are upgraded (RFC 6455, RFC 7118), and become flows (RFC 5626).
 //!
-//! The way of a message: [`listener`] → [`handshake`] → [`flow`] → the guard's screen → the [`SipHandler`]. The way
+//! The way of a message: [`listener`] → [`handshake`] (or [`client`], where we connect) → [`flow`] → the guard's screen → the [`SipHandler`]. The way
 //! back: [`Flow::queue`] → `outbox` → the socket. The edge knows nothing of who handles its messages.
 
+pub mod client;
+mod driver;
+pub mod event;
 pub mod flow;
 pub mod handshake;
 pub mod listener;
+mod mask;
 mod outbox;
+pub mod policy;
 pub mod registry;
+pub(crate) mod socket;
 pub mod tls;
 mod wire;
 
@@ -21,8 +27,11 @@ use crate::guard::{Addresses, Guard};
 use crate::sip::Message;
 use crate::telemetry::Metrics;
 
-pub use flow::{Flow, FlowId};
+pub use client::{Connect, ConnectError};
+pub use event::{Event, Observer};
+pub use flow::{Flow, FlowId, SendError};
 pub use listener::WebSocketListener;
+pub use policy::{Decision, Handshake, Policy, Verdict};
 pub use registry::Registry;
 
 /// Where SIP messages that arrive on WebSocket flows go. Three of them: the bridge, a PJSIP endpoint, a C callback.
@@ -33,6 +42,12 @@ pub trait SipHandler: Send + Sync + 'static {
     fn opened(&self, flow: &Flow);
     /// A message that passed the guard.
     fn message(&self, flow: &Flow, message: Message);
+    /// Whether it reads its flows by itself, on threads of its own ([`Flow::lend`]). Then a flow is not read until it is
+    /// lent, or [`Flow::unlend`] says that the flow's task is to read. Without effect where there is a [`Policy`], which
+    /// may want to wait.
+    fn reads(&self) -> bool {
+        false
+    }
     /// The flow is gone; nothing sent on it from now on arrives. Called exactly once, after its last message.
     fn closed(&self, flow: &Flow, why: CloseReason);
 }
@@ -40,13 +55,13 @@ pub trait SipHandler: Send + Sync + 'static {
 /// Why a flow ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CloseReason {
-    /// The client closed it, by a close frame.
+    /// The other side closed it, by a close frame.
     Client,
     /// The connection ended without a close frame.
     Lost,
     /// No pong, nor anything else, in time.
     Silent,
-    /// The client did not read what was sent to it.
+    /// The other side did not read what was sent to it.
     SlowReader,
     /// A frame that RFC 6455 does not allow: 1002.
     Protocol,
@@ -83,6 +98,37 @@ impl fmt::Display for CloseReason {
     }
 }
 
+/// Whoever an edge works for.
+#[derive(Clone)]
+pub struct Host {
+    /// Gets the messages.
+    pub handler: Arc<dyn SipHandler>,
+    /// Is asked who may connect and what may pass; `None`: all that our own checks let through.
+    pub policy: Option<Arc<dyn Policy>>,
+    /// Is told what happens.
+    pub observer: Option<Arc<dyn Observer>>,
+    /// Whether each message is sent on at once (TCP_NODELAY).
+    pub nodelay: bool,
+}
+
+impl Host {
+    /// A handler, and nobody else.
+    pub fn new(handler: Arc<dyn SipHandler>) -> Host {
+        Host { handler, policy: None, observer: None, nodelay: true }
+    }
+
+    /// Whether flows may be lent.
+    pub(crate) fn lends(&self) -> bool {
+        self.policy.is_none() && self.handler.reads()
+    }
+
+    pub(crate) fn tell(&self, event: &Event<'_>) {
+        if let Some(observer) = &self.observer {
+            observer.event(event);
+        }
+    }
+}
+
 /// What all listeners and flows of one server share.
 pub struct Edge {
     /// The open flows.
@@ -92,21 +138,17 @@ pub struct Edge {
     /// The figures.
     pub metrics: Arc<Metrics>,
     pub(crate) guard: Guard,
-    pub(crate) handler: Arc<dyn SipHandler>,
+    pub(crate) host: Host,
     pub(crate) limits: Limits,
     pub(crate) timeouts: Timeouts,
     draining: AtomicBool,
+    /// The runtime that it was made in.
+    pub(crate) runtime: Option<tokio::runtime::Handle>,
 }
 
 impl Edge {
-    /// An edge whose messages go to `handler`.
-    pub fn new(
-        limits: &Limits,
-        timeouts: &Timeouts,
-        guard: Guard,
-        metrics: Arc<Metrics>,
-        handler: Arc<dyn SipHandler>,
-    ) -> Arc<Edge> {
+    /// An edge that works for `host`.
+    pub fn new(limits: &Limits, timeouts: &Timeouts, guard: Guard, metrics: Arc<Metrics>, host: Host) -> Arc<Edge> {
         Arc::new(Edge {
             registry: Registry::new(),
             addresses: Addresses::new(
@@ -117,10 +159,11 @@ impl Edge {
             ),
             metrics,
             guard,
-            handler,
+            host,
             limits: limits.clone(),
             timeouts: timeouts.clone(),
             draining: AtomicBool::new(false),
+            runtime: tokio::runtime::Handle::try_current().ok(),
         })
     }
 

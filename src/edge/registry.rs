@@ -36,7 +36,7 @@ impl Registry {
         }
     }
 
-    pub(super) fn next_id(&self) -> FlowId {
+    pub(crate) fn next_id(&self) -> FlowId {
         FlowId(self.next.fetch_add(1, Ordering::Relaxed))
     }
 

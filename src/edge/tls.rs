@@ -1,17 +1,24 @@
-//! TLS for wss and for SIP: certificates from PEM files, or one made at start; re-read when the files change.
+//! TLS for wss and for SIP, as server and as client: certificates from PEM files, which are read again when they change,
+//! from a host's memory, or made at start.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
-use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::{ClientConfig, RootCertStore, ServerConfig, SupportedProtocolVersion};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::sign::CertifiedKey;
+use rustls::{
+    ClientConfig, ConfigBuilder, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme,
+    SupportedProtocolVersion, WantsVerifier,
+};
 
-use crate::config::TlsVersion;
+use crate::config::{Client, TlsVersion};
 use crate::error::{Error, Kind};
 
 /// The cryptography, named at every use: a library installs no process-wide default.
@@ -29,27 +36,87 @@ const fn versions(min: TlsVersion) -> &'static [&'static SupportedProtocolVersio
     }
 }
 
-/// A chain and its key, in PEM files.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Identity {
-    /// The certificate chain, the server's own certificate first.
-    pub certificate: PathBuf,
-    /// The private key.
-    pub key: PathBuf,
+/// A certificate chain and its key.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Identity(Source);
+
+#[derive(Clone, PartialEq, Eq)]
+enum Source {
+    /// In PEM files, which are looked at again from time to time.
+    Files { certificate: PathBuf, key: PathBuf },
+    /// In memory, as it is.
+    Pem { chain: Vec<u8>, key: Vec<u8> },
 }
 
 impl Identity {
+    /// From PEM files: the chain, the server's own certificate first, and the private key.
+    pub fn files(certificate: impl Into<PathBuf>, key: impl Into<PathBuf>) -> Identity {
+        Identity(Source::Files { certificate: certificate.into(), key: key.into() })
+    }
+
+    /// From PEM texts: the chain, the server's own certificate first, and the private key. [`Identity::check`] says
+    /// whether they are.
+    pub fn pem(chain: Vec<u8>, key: Vec<u8>) -> Identity {
+        Identity(Source::Pem { chain, key })
+    }
+
     /// The two paths of a configuration, which checked that there are both or neither.
     pub fn of(certificate: Option<&PathBuf>, key: Option<&PathBuf>) -> Option<Identity> {
-        Some(Identity { certificate: certificate?.clone(), key: key?.clone() })
+        Some(Identity::files(certificate?, key?))
+    }
+
+    /// Can it be read, and does the key belong to the certificate? Blocking, where it is in files.
+    pub fn check(&self) -> Result<(), Error> {
+        let (chain, key) = self.load()?;
+        CertifiedKey::from_der(chain, key, &provider()).map(drop).map_err(|e| self.unfit(&e))
     }
 
     fn load(&self) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), Error> {
-        Ok((read_certificates(&self.certificate)?, read_key(&self.key)?))
+        let wrong = |place: &dyn fmt::Display, e: &dyn fmt::Display| Error::new(Kind::Tls, format!("{place}: {e}"));
+        match &self.0 {
+            Source::Files { certificate, key } => Ok((
+                read_certificates(certificate)?,
+                PrivateKeyDer::from_pem_file(key).map_err(|e| wrong(&key.display(), &e))?,
+            )),
+            Source::Pem { chain, key } => {
+                let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(chain).collect();
+                let chain = chain.map_err(|e| wrong(&"the certificate chain", &e))?;
+                if chain.is_empty() {
+                    return Err(wrong(&"the certificate chain", &"no PEM certificate in it"));
+                }
+                Ok((chain, PrivateKeyDer::from_pem_slice(key).map_err(|e| wrong(&"the private key", &e))?))
+            }
+        }
+    }
+
+    /// What is wrong with chain and key together.
+    fn unfit(&self, error: &rustls::Error) -> Error {
+        let text = match &self.0 {
+            Source::Files { certificate, key } => format!("{} and {}: {error}", certificate.display(), key.display()),
+            Source::Pem { .. } => format!("the certificate chain and the private key: {error}"),
+        };
+        Error::new(Kind::Tls, text)
     }
 
     fn changed(&self) -> [Option<SystemTime>; 2] {
-        [&self.certificate, &self.key].map(|p| std::fs::metadata(p).and_then(|m| m.modified()).ok())
+        match &self.0 {
+            Source::Files { certificate, key } => {
+                [certificate, key].map(|p| std::fs::metadata(p).and_then(|m| m.modified()).ok())
+            }
+            Source::Pem { .. } => [None, None],
+        }
+    }
+}
+
+impl fmt::Debug for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Source::Files { certificate, key } => {
+                write!(f, "Identity({} {})", certificate.display(), key.display())
+            }
+            // The key is nobody's business.
+            Source::Pem { .. } => f.write_str("Identity(in memory)"),
+        }
     }
 }
 
@@ -57,10 +124,6 @@ fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Error>
     CertificateDer::pem_file_iter(path)
         .and_then(Iterator::collect)
         .map_err(|e| Error::new(Kind::Tls, format!("{}: {e}", path.display())))
-}
-
-fn read_key(path: &Path) -> Result<PrivateKeyDer<'static>, Error> {
-    PrivateKeyDer::from_pem_file(path).map_err(|e| Error::new(Kind::Tls, format!("{}: {e}", path.display())))
 }
 
 /// The server side's TLS, exchangeable while connections run: each keeps what it began with.
@@ -103,7 +166,7 @@ impl ServerTls {
 
 fn server_config(identity: Option<&Identity>, min: TlsVersion) -> Result<ServerConfig, Error> {
     let (chain, key) = match identity {
-        Some(files) => files.load()?,
+        Some(identity) => identity.load()?,
         None => self_signed()?,
     };
     let mut config = ServerConfig::builder_with_provider(provider())
@@ -111,12 +174,7 @@ fn server_config(identity: Option<&Identity>, min: TlsVersion) -> Result<ServerC
         .map_err(|e| Error::new(Kind::Tls, e.to_string()))?
         .with_no_client_auth()
         .with_single_cert(chain, key)
-        .map_err(|e| match identity {
-            Some(files) => {
-                Error::new(Kind::Tls, format!("{} and {}: {e}", files.certificate.display(), files.key.display()))
-            }
-            None => Error::new(Kind::Tls, e.to_string()),
-        })?;
+        .map_err(|e| identity.map_or_else(|| Error::new(Kind::Tls, e.to_string()), |identity| identity.unfit(&e)))?;
     // Tickets instead of a cache: a client that comes back pays half, and the server remembers nothing.
     config.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
     config.ticketer = aws_lc_rs::Ticketer::new().map_err(|e| Error::new(Kind::Tls, e.to_string()))?;
@@ -132,40 +190,107 @@ fn self_signed() -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>
     Ok((vec![made.cert.der().clone()], key))
 }
 
-/// TLS towards SIP servers: certificates are verified, against `ca` or else the system's roots; `identity` is shown
+/// TLS towards SIP servers: certificates are verified, against the system's roots and those in `ca`; `identity` is shown
 /// to a server that asks for a client certificate.
 pub fn client_config(ca: Option<&Path>, identity: Option<&Identity>) -> Result<ClientConfig, Error> {
-    let mut roots = RootCertStore::empty();
-    match ca {
-        Some(path) => {
-            let certificates = read_certificates(path)?;
-            let (added, _) = roots.add_parsable_certificates(certificates);
-            if added == 0 {
-                return Err(Error::new(Kind::Tls, format!("{}: no certificate in it", path.display())));
-            }
-        }
-        None => {
-            let (added, _) = roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-            if added == 0 {
-                return Err(Error::new(
-                    Kind::Tls,
-                    "no trusted root certificates on this system: install ca-certificates, or set sip.ca".to_owned(),
-                ));
-            }
-        }
-    }
-    let builder = ClientConfig::builder_with_provider(provider())
-        // SIP servers are slower to move than browsers.
-        .with_protocol_versions(versions(TlsVersion::V1_2))
-        .map_err(|e| Error::new(Kind::Tls, e.to_string()))?
-        .with_root_certificates(roots);
+    // SIP servers are slower to move than browsers.
+    let builder = client_builder(TlsVersion::V1_2)?.with_root_certificates(roots(ca, "sip.ca")?);
     match identity {
         None => Ok(builder.with_no_client_auth()),
-        Some(files) => {
-            let (chain, key) = files.load()?;
-            builder.with_client_auth_cert(chain, key).map_err(|e| {
-                Error::new(Kind::Tls, format!("{} and {}: {e}", files.certificate.display(), files.key.display()))
-            })
+        Some(identity) => {
+            let (chain, key) = identity.load()?;
+            builder.with_client_auth_cert(chain, key).map_err(|e| identity.unfit(&e))
         }
+    }
+}
+
+/// TLS towards WebSocket servers, from `[client]`: made when it is first asked for, and then kept.
+#[derive(Debug)]
+pub struct ClientTls {
+    client: Client,
+    made: Mutex<Option<Arc<ClientConfig>>>,
+}
+
+impl ClientTls {
+    /// Reads nothing yet.
+    pub fn new(client: &Client) -> ClientTls {
+        ClientTls { client: client.clone(), made: Mutex::new(None) }
+    }
+
+    /// What a connection that begins now uses. Blocking, the first time: it reads the system's certificates and
+    /// `client.ca`. After an error the next call tries again.
+    pub fn get(&self) -> Result<Arc<ClientConfig>, Error> {
+        let mut made = self.made.lock();
+        if let Some(config) = &*made {
+            return Ok(config.clone());
+        }
+        let builder = client_builder(self.client.min_version)?;
+        let config = if self.client.verify {
+            builder.with_root_certificates(roots(self.client.ca.as_deref(), "client.ca")?)
+        } else {
+            builder.dangerous().with_custom_certificate_verifier(Arc::new(Unverified(provider())))
+        };
+        Ok(made.insert(Arc::new(config.with_no_client_auth())).clone())
+    }
+}
+
+fn client_builder(min: TlsVersion) -> Result<ConfigBuilder<ClientConfig, WantsVerifier>, Error> {
+    ClientConfig::builder_with_provider(provider())
+        .with_protocol_versions(versions(min))
+        .map_err(|e| Error::new(Kind::Tls, e.to_string()))
+}
+
+/// The system's trust anchors, and those in `ca`, which `key` names.
+fn roots(ca: Option<&Path>, key: &str) -> Result<RootCertStore, Error> {
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    if let Some(path) = ca
+        && roots.add_parsable_certificates(read_certificates(path)?).0 == 0
+    {
+        return Err(Error::new(Kind::Tls, format!("{}: no certificate in it", path.display())));
+    }
+    if roots.is_empty() {
+        let text = format!("no trusted root certificates on this system: install ca-certificates, or set {key}");
+        return Err(Error::new(Kind::Tls, text));
+    }
+    Ok(roots)
+}
+
+/// Believes every certificate (`client.verify = false`); that its owner is there is still proved.
+#[derive(Debug)]
+struct Unverified(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for Unverified {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
     }
 }

@@ -41,23 +41,26 @@ impl Address {
     }
 }
 
-/// A connection's share in its address's account, and its place among all; given back when dropped.
+/// A connection's place among all, and a client's share in its address's account; given back when dropped.
 #[derive(Debug)]
 pub struct Share {
-    address: Arc<Address>,
+    /// `None` for a connection that we made: what a client may do is no limit of ours.
+    address: Option<Arc<Address>>,
     open: Arc<AtomicUsize>,
 }
 
 impl Share {
-    /// The account.
-    pub fn address(&self) -> &Address {
-        &self.address
+    /// The account, if it is a client's.
+    pub fn address(&self) -> Option<&Arc<Address>> {
+        self.address.as_ref()
     }
 }
 
 impl Drop for Share {
     fn drop(&mut self) {
-        self.address.connections.fetch_sub(1, Ordering::Relaxed);
+        if let Some(address) = &self.address {
+            address.connections.fetch_sub(1, Ordering::Relaxed);
+        }
         self.open.fetch_sub(1, Ordering::Relaxed);
     }
 }
@@ -102,12 +105,19 @@ impl Addresses {
         if address.connections.load(Ordering::Relaxed) >= self.most_connections {
             return None;
         }
+        let mut share = self.place()?;
+        address.connections.fetch_add(1, Ordering::Relaxed);
+        share.address = Some(address.clone());
+        Some(share)
+    }
+
+    /// Takes a place for a connection of our own; `None` when all together have as many as they may.
+    pub fn place(&self) -> Option<Share> {
         // Taken before anything else happens to the connection: a look at how many are open already would let all that
         // come at once pass.
         let place = |open| (open < self.most_open).then_some(open + 1);
         self.open.fetch_update(Ordering::Relaxed, Ordering::Relaxed, place).ok()?;
-        address.connections.fetch_add(1, Ordering::Relaxed);
-        Some(Share { address: address.clone(), open: self.open.clone() })
+        Some(Share { address: None, open: self.open.clone() })
     }
 
     /// Drops the accounts that say nothing any more. Called every few seconds; without it the map would grow with
@@ -160,10 +170,10 @@ mod tests {
     fn the_burst_passes_and_the_next_request_does_not() {
         let all = Addresses::new(1, 3, 10, 10);
         let share = all.enter(ip("192.0.2.1")).expect("first");
-        let passed = (0..10).filter(|_| share.address().admits()).count();
+        let passed = (0..10).filter(|_| share.address().expect("an account").admits()).count();
         assert_eq!(passed, 3);
         let other = all.enter(ip("192.0.2.2")).expect("other address");
-        assert!(other.address().admits());
+        assert!(other.address().expect("an account").admits());
     }
 
     #[test]
@@ -182,15 +192,26 @@ mod tests {
         let all = Addresses::new(0, 0, 10, 2);
         let shares = ["192.0.2.1", "192.0.2.2"].map(|a| all.enter(ip(a)).expect("a place"));
         assert!(all.enter(ip("192.0.2.3")).is_none());
+        assert!(all.place().is_none());
         drop(shares);
         assert!(all.enter(ip("192.0.2.3")).is_some());
+    }
+
+    #[test]
+    fn a_connection_of_our_own_has_a_place_and_no_account() {
+        let all = Addresses::new(1, 1, 1, 2);
+        let ours = [all.place(), all.place()];
+        assert!(ours.iter().flatten().all(|share| share.address().is_none()));
+        assert!(all.enter(ip("192.0.2.1")).is_none(), "all places are taken");
+        drop(ours);
+        assert!(all.enter(ip("192.0.2.1")).is_some());
     }
 
     #[test]
     fn an_address_is_remembered_while_it_owes_and_forgotten_after() {
         let all = Addresses::new(1, 2, 10, 10);
         let share = all.enter(ip("192.0.2.1")).expect("share");
-        assert!(share.address().admits());
+        assert!(share.address().expect("an account").admits());
         drop(share);
         all.forget();
         assert_eq!(all.len(), 1, "a reconnect must not refill the burst");

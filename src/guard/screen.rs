@@ -1,7 +1,7 @@
 //! The screen between the edge and whoever handles its messages.
 
-use std::cell::Cell;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use bytes::Bytes;
 
@@ -25,16 +25,16 @@ pub struct Refusal {
 /// How often a flow was refused of late: each refusal adds one, each message that passes takes one away. So a client
 /// with an occasional broken message stays, and one that sends nothing else, or much too much, does not.
 #[derive(Debug, Default)]
-pub struct Strikes(Cell<u32>);
+pub struct Strikes(AtomicU32);
 
 impl Strikes {
     fn add(&self) -> u32 {
-        self.0.set(self.0.get().saturating_add(1));
-        self.0.get()
+        self.0.fetch_add(1, Ordering::Relaxed).saturating_add(1)
     }
 
     fn forgive(&self) {
-        self.0.set(self.0.get().saturating_sub(1));
+        // One thread reads a flow at a time: nothing comes between.
+        self.0.store(self.0.load(Ordering::Relaxed).saturating_sub(1), Ordering::Relaxed);
     }
 }
 
@@ -52,23 +52,24 @@ impl Guard {
         Guard { tags, most_strikes, metrics }
     }
 
-    /// Decides on the bytes of one WebSocket message.
-    pub fn screen(&self, address: &Address, strikes: &Strikes, bytes: Bytes) -> Result<Message, Refusal> {
+    /// Decides on the bytes of one WebSocket message, which counts for the account of its sender's `address`, if any.
+    pub fn screen(&self, address: Option<&Address>, strikes: &Strikes, bytes: Bytes) -> Result<Message, Refusal> {
         let message = match Message::parse(bytes) {
             Ok(message) => message,
             Err(error) => {
                 tracing::debug!(%error, "dropped what is no SIP message");
-                return Err(self.refuse(strikes, None, 0, "", "garbage"));
+                self.metrics.refused("garbage");
+                return Err(Refusal { answer: None, close: strikes.add() >= self.most_strikes });
             }
         };
         let method = message.method();
         self.metrics.message(Direction::FromClient, Kind::of(&message));
-        if method.is_some() && !address.admits() {
-            return Err(self.refuse(strikes, Some(&message), 503, "", "rate"));
+        if method.is_some() && !address.is_none_or(Address::admits) {
+            return Err(self.refuse(strikes, &message, 503, "", "rate"));
         }
         if let Err(fault) = validate::check(&message, Transport::WebSocket) {
             tracing::debug!(?message, fault.reason, "refused a message");
-            return Err(self.refuse(strikes, Some(&message), fault.status, fault.reason, "invalid"));
+            return Err(self.refuse(strikes, &message, fault.status, fault.reason, "invalid"));
         }
         if method == Some(Method::Ack) && self.tags.absorbs(&message) {
             return Err(Refusal { answer: None, close: false });
@@ -77,16 +78,11 @@ impl Guard {
         Ok(message)
     }
 
-    fn refuse(
-        &self,
-        strikes: &Strikes,
-        request: Option<&Message>,
-        status: u16,
-        reason: &str,
-        label: &'static str,
-    ) -> Refusal {
+    /// The answer to a request that is refused with this status and reason (empty: the standard one), without a strike.
+    /// Counts it as `label`. None where no response can be formed.
+    pub fn answer(&self, request: &Message, status: u16, reason: &str, label: &'static str) -> Option<Vec<u8>> {
         self.metrics.refused(label);
-        let answer = request.filter(|m| response::can_answer(m)).map(|request| {
+        response::can_answer(request).then(|| {
             self.metrics.message(Direction::ToClient, Kind::response(request.transaction_method(), status));
             let mut out = Vec::with_capacity(512);
             let tag = self.tags.of(request);
@@ -97,7 +93,11 @@ impl Guard {
             };
             response::write(request, reply, &mut out);
             out
-        });
+        })
+    }
+
+    fn refuse(&self, strikes: &Strikes, request: &Message, status: u16, reason: &str, label: &'static str) -> Refusal {
+        let answer = self.answer(request, status, reason, label);
         Refusal { answer, close: strikes.add() >= self.most_strikes }
     }
 }

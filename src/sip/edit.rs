@@ -57,6 +57,11 @@ impl Edits {
         self.ops.push(Op { start: range.start, end: range.end, from, to });
     }
 
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.ops.is_empty()
+    }
+
     /// How long `source` will be with the edits applied.
     pub fn len_of(&self, source: &[u8]) -> usize {
         source.len().saturating_add_signed(self.grows)
@@ -64,18 +69,35 @@ impl Edits {
 
     /// Writes `source` with the edits applied to the end of `out`. Every byte outside the edits comes out as it is.
     pub fn apply(&mut self, source: &[u8], out: &mut Vec<u8>) {
+        out.reserve(self.len_of(source));
+        self.pieces(source, |piece| out.extend_from_slice(piece));
+    }
+
+    /// As [`Edits::apply`], to the beginning of `out`. Returns [`Edits::len_of`], or 0 where there is no room for as much.
+    pub fn apply_to(&mut self, source: &[u8], out: &mut [u8]) -> usize {
+        if self.len_of(source) > out.len() {
+            return 0;
+        }
+        let mut written = 0;
+        self.pieces(source, |piece| {
+            out[written..written + piece.len()].copy_from_slice(piece);
+            written += piece.len();
+        });
+        written
+    }
+
+    fn pieces(&mut self, source: &[u8], mut piece: impl FnMut(&[u8])) {
         // A handful of edits, most of them made in order: insertion sort is what the library does for so few. Stable,
         // so that insertions at one place keep their order; they stand before what is taken out or replaced there.
         self.ops.sort_by_key(|op| (op.start, op.end));
-        out.reserve(self.len_of(source));
         let mut at = 0;
         for op in &self.ops {
             debug_assert!(op.start >= at, "edits overlap");
-            out.extend_from_slice(&source[at..op.start]);
-            out.extend_from_slice(&self.text[op.from..op.to]);
+            piece(&source[at..op.start]);
+            piece(&self.text[op.from..op.to]);
             at = op.end;
         }
-        out.extend_from_slice(&source[at..]);
+        piece(&source[at..]);
     }
 }
 
@@ -100,6 +122,9 @@ mod tests {
         assert_eq!(e.len_of(b"hello"), 5);
         e.apply(b"hello", &mut out);
         assert_eq!(out, b"> Heo!?");
+        let mut room = [b'.'; 6];
+        assert_eq!((e.apply_to(b"hello", &mut room), &room), (5, b"Heo!?."));
+        assert_eq!(e.apply_to(b"hello", &mut room[..4]), 0);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! What is counted per message is resolved to an atomic once and then only added to.
 
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicI64, AtomicU64};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use prometheus_client::encoding::text::encode;
@@ -68,18 +68,30 @@ impl Kind {
     }
 }
 
+/// Counted whatever the label, for hosts that read figures and no text.
+#[derive(Debug, Default)]
+struct Sums {
+    handshakes: AtomicU64,
+    refusals: AtomicU64,
+    closed: AtomicU64,
+}
+
 /// Every figure of one server.
 pub struct Metrics {
     registry: Registry,
     messages: Family<Labels<3>, Counter>,
     resolved: [OnceLock<Counter>; 4 * METHODS * CLASSES.len()],
     handshakes: Family<Labels<1>, Counter>,
+    connects: Family<Labels<1>, Counter>,
     refusals: Family<Labels<1>, Counter>,
     closes: Family<Labels<1>, Counter>,
-    /// Open flows over ws.
+    sums: Sums,
+    /// Open flows of clients over ws.
     pub connections_ws: Gauge,
-    /// Open flows over wss.
+    /// Open flows of clients over wss.
     pub connections_wss: Gauge,
+    /// Open flows that we made, over ws and wss.
+    outgoing: [Gauge; 2],
     /// Handshakes under way.
     pub handshaking: Gauge,
     /// Bytes that wait in outboxes because their readers are slow.
@@ -114,6 +126,8 @@ impl Metrics {
         );
         let handshakes = Family::default();
         registry.register("handshakes", "WebSocket handshakes by outcome", handshakes.clone());
+        let connects = Family::default();
+        registry.register("connects", "WebSocket connections that we were to make, by outcome", connects.clone());
         let refusals = Family::default();
         registry.register(
             "refusals",
@@ -123,7 +137,10 @@ impl Metrics {
         let closes = Family::default();
         registry.register("closed", "WebSocket connections that ended, by reason", closes.clone());
         let connections = Family::<Labels<1>, Gauge>::default();
-        registry.register("connections", "Open WebSocket connections", connections.clone());
+        registry.register("connections", "Open WebSocket connections of clients", connections.clone());
+        let outgoing = Family::<Labels<1>, Gauge>::default();
+        registry.register("outgoing_connections", "Open WebSocket connections that we made", outgoing.clone());
+        let outgoing = ["ws", "wss"].map(|transport| outgoing.get_or_create(&[("transport", transport)]).clone());
         let gauge = |labels: Labels<1>| connections.get_or_create(&labels).clone();
         let connections_ws = gauge([("transport", "ws")]);
         let connections_wss = gauge([("transport", "wss")]);
@@ -176,10 +193,13 @@ impl Metrics {
             messages,
             resolved: std::array::from_fn(|_| OnceLock::new()),
             handshakes,
+            connects,
             refusals,
             closes,
+            sums: Sums::default(),
             connections_ws,
             connections_wss,
+            outgoing,
             handshaking,
             outbox_bytes,
             in_flight,
@@ -209,24 +229,49 @@ impl Metrics {
             .inc();
     }
 
+    /// Messages that went that way.
+    pub fn messages(&self, direction: Direction) -> u64 {
+        let all = METHODS * CLASSES.len();
+        let counters = self.resolved.iter().skip(direction as usize * all).take(all);
+        counters.filter_map(OnceLock::get).map(Counter::get).sum()
+    }
+
+    /// Handshakes that ended, refusals, and connections of clients and of our own that ended.
+    pub fn sums(&self) -> [u64; 3] {
+        let Sums { handshakes, refusals, closed } = &self.sums;
+        [handshakes, refusals, closed].map(|sum| sum.load(Ordering::Relaxed))
+    }
+
     /// Counts a handshake that ended so.
     pub fn handshake(&self, outcome: &'static str) {
+        self.sums.handshakes.fetch_add(1, Ordering::Relaxed);
         self.handshakes.get_or_create(&[("outcome", outcome)]).inc();
+    }
+
+    /// Counts an attempt to make a connection that ended so.
+    pub fn connect(&self, outcome: &'static str) {
+        self.connects.get_or_create(&[("outcome", outcome)]).inc();
     }
 
     /// Counts something refused or dropped.
     pub fn refused(&self, reason: &'static str) {
+        self.sums.refusals.fetch_add(1, Ordering::Relaxed);
         self.refusals.get_or_create(&[("reason", reason)]).inc();
     }
 
     /// Counts a connection that ended so.
     pub fn closed(&self, reason: &'static str) {
+        self.sums.closed.fetch_add(1, Ordering::Relaxed);
         self.closes.get_or_create(&[("reason", reason)]).inc();
     }
 
-    /// The gauge of open connections.
-    pub fn connections(&self, secure: bool) -> &Gauge {
-        if secure { &self.connections_wss } else { &self.connections_ws }
+    /// The gauge of open connections, those that we made or those of clients.
+    pub fn connections(&self, outgoing: bool, secure: bool) -> &Gauge {
+        match (outgoing, secure) {
+            (true, _) => &self.outgoing[usize::from(secure)],
+            (false, true) => &self.connections_wss,
+            (false, false) => &self.connections_ws,
+        }
     }
 
     /// Records how long the oldest message of a write took.

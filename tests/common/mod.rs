@@ -6,24 +6,28 @@
 
 mod call;
 mod certificates;
+mod host;
 mod message;
 mod sip_server;
 mod stream;
 mod websocket;
+mod websocket_server;
 
 pub use call::{Call, Registered, call_down, call_up, register};
 pub use certificates::{Authority, Issued, Scratch, client_config, unchecked_client_config};
+pub use host::{Host, Told, to, to_secure, within};
 pub use message::{Builder, Dialog, Sip, parameter, request, unique, uri_of};
 pub use sip_server::{SipConnection, SipServer};
 pub use stream::Stream;
 pub use websocket::{Answer, BINARY, CLOSE, CONTINUATION, Frame, Handshake, PING, PONG, TEXT, Trust, WsClient, frame};
+pub use websocket_server::{ClientFrame, WsPeer, WsServer, server_frame};
 
 use std::net::SocketAddr;
 use std::ops::Deref;
 use std::time::{Duration, Instant};
 
-use sipws::Server;
 use sipws::config::Config;
+use sipws::{Server, Setup};
 
 /// How long anything may take that happens at once on an idle machine. Never the length of a successful test.
 pub const DEADLINE: Duration = Duration::from_secs(10);
@@ -69,7 +73,12 @@ impl Deref for Edge {
 
 /// Starts an edge with [`config`] of `toml`.
 pub fn start(toml: &str) -> Edge {
-    Edge(Server::start(config(toml)).unwrap_or_else(|e| panic!("{e}\n{toml}")))
+    start_with(toml, |setup| setup)
+}
+
+/// The same, with what a host brings along.
+pub fn start_with(toml: &str, further: impl FnOnce(Setup) -> Setup) -> Edge {
+    Edge(further(Setup::new(config(toml))).start().unwrap_or_else(|e| panic!("{e}\n{toml}")))
 }
 
 /// `[[upstream]]` tables, to be put at the end of a configuration.
