@@ -25,7 +25,7 @@ test: ## lint, unit and integration tests, browser tests, a short fuzz run
 	scripts/test.sh
 
 lint: ## format, clippy, docs, licences, shell scripts
-	scripts/setup.sh build
+	scripts/setup.sh lint
 	scripts/lint.sh
 
 fuzz: ## fuzz every target for FUZZ_SECONDS (60) each

@@ -21,7 +21,7 @@ else
 fi
 
 if command -v shellcheck >/dev/null; then
-    mapfile -d '' -t shell < <(find . \( -name target -o -name node_modules -o -name .git \) -prune -o -name '*.sh' -print0)
+    mapfile -d '' -t shell < <(find . \( -name target -o -name node_modules -o -name .git -o -path ./vendor/pjproject \) -prune -o -name '*.sh' -print0)
     step shellcheck .ci/run "${shell[@]}"
 else
     echo "-- shellcheck: left out, it is not installed (scripts/setup.sh test installs it)"

@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
 # Installs what is missing to build, run and test sipws on Debian or Ubuntu; touches nothing when nothing is missing.
 #
-# usage: scripts/setup.sh [build | run | test]     for which target of the Makefile; each takes in the one before it
+# usage: scripts/setup.sh [build | lint | run | test]     for which target of the Makefile; each takes in the one before it
 #   build  C compiler, make, pkg-config, certificates; says how to get Rust
+#   lint   PJSIP, built once by vendor/pjproject.sh (about a minute), and what that and its bindings need
 #   run    Node.js with npm, Kamailio, openssl
-#   test   (the default) Chromium, SIPp, Kamailio's TLS module, ip, shellcheck, cargo-deny
+#   test   (the default) Chromium, SIPp, Kamailio's TLS module, ip, shellcheck, valgrind, CMake, cargo-deny
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 # Debian keeps servers where a plain user's PATH doesn't look.
@@ -37,6 +38,8 @@ look() {
     want pkg-config pkg-config
     [[ -e /etc/ssl/certs/ca-certificates.crt ]] || missing+=(ca-certificates)
     [[ $for != build ]] || return 0
+    want_for_pjsip
+    [[ $for != lint ]] || return 0
     want nodejs node
     want npm npm
     want kamailio kamailio
@@ -47,6 +50,19 @@ look() {
     kamailio_module tls || missing+=(kamailio-tls-modules)
     want iproute2 ip
     want shellcheck shellcheck
+    want valgrind valgrind
+    want cmake cmake
+}
+
+# To fetch it as Debian's source, to build it, and to make bindings of its headers.
+want_for_pjsip() {
+    want dpkg-dev dpkg-source
+    want clang clang
+    compgen -G '/usr/lib*/llvm*/lib/libclang.so*' >/dev/null || [[ -n ${LIBCLANG_PATH:-} ]] || missing+=(libclang-dev)
+    pkg-config --exists openssl 2>/dev/null || missing+=(libssl-dev)
+    pkg-config --exists opus 2>/dev/null || missing+=(libopus-dev)
+    pkg-config --exists libsrtp2 2>/dev/null || missing+=(libsrtp2-dev)
+    pkg-config --exists uuid 2>/dev/null || missing+=(uuid-dev)
 }
 
 as_root() {
@@ -113,11 +129,12 @@ check_rust_tools() {
 }
 
 for=${1:-test}
-[[ $for =~ ^(build|run|test)$ ]] || die "no such target: $for; there are build, run and test"
+[[ $for =~ ^(build|lint|run|test)$ ]] || die "no such target: $for; there are build, lint, run and test"
 
 look
 ((${#missing[@]} == 0)) || install_packages
 check_rust
-[[ $for == build ]] || check_node
+[[ $for =~ ^(build|lint)$ ]] || check_node
 [[ $for != test ]] || check_rust_tools
+[[ $for == build ]] || vendor/pjproject.sh
 say "all is there to $for"
