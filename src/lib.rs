@@ -28,11 +28,15 @@ pub mod bridge;
 pub mod config;
 pub mod edge;
 mod error;
+#[cfg(feature = "ffi")]
+mod ffi;
 pub mod guard;
+#[cfg(feature = "pjsip")]
+pub mod pjsip;
 mod runtime;
 mod server;
 pub mod sip;
 pub mod telemetry;
 
 pub use error::{Error, Kind, Side};
-pub use server::Server;
+pub use server::{Server, Setup};

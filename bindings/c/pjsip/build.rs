@@ -1,0 +1,12 @@
+//! How the shared library is linked.
+
+fn main() {
+    println!("cargo::rerun-if-changed=build.rs");
+    if std::env::var("CARGO_CFG_TARGET_OS").as_deref() == Ok("linux") {
+        // The number changes when a program that was linked to an older one would not run any more.
+        println!("cargo::rustc-cdylib-link-arg=-Wl,-soname,libsipws_pjsip.so.0");
+        // Its threads may be about to end, and have destructors in it, when a host unloads it (rust-lang/rust 59629).
+        println!("cargo::rustc-cdylib-link-arg=-Wl,-z,nodelete");
+        // No -z defs: PJSIP's functions are the host's.
+    }
+}
