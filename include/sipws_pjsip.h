@@ -4,6 +4,13 @@
  * Part of libsipws_pjsip, which carries no PJSIP of its own: the pj* symbols are those of the host.
  * All functions here are to be called from threads that PJLIB knows (pj_thread_register).
  */
+/*
+ * What PJSIP reads and what stands on the wire differ in two things. URIs on the wire say `transport=ws` over TLS too (RFC
+ * 7118 section 5.3); PJSIP reads, and writes, `transport=wss` on a connection over TLS: in Contact, Route, Record-Route, Path,
+ * Service-Route and the Request-URI. A proxy whose other side is plain ws has to see to its own URIs of that side, which
+ * come back as wss. And the Contact of a client that has connected to us, with no proxy in between, becomes the address of
+ * its connection, by which PJSIP finds it: what is sent to that Contact goes down the connection.
+ */
 #ifndef SIPWS_PJSIP_H
 #define SIPWS_PJSIP_H
 

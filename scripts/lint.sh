@@ -12,6 +12,7 @@ step() {
 step cargo fetch --locked --quiet
 step cargo fmt --all --check
 step cargo clippy --workspace --all-targets --locked -- -D warnings
+step cargo clippy -p sipws -p pjsip-sys --all-targets --features sipws/ffi,sipws/pjsip-link,pjsip-sys/link --locked -- -D warnings
 RUSTDOCFLAGS='-D warnings' step cargo doc --workspace --no-deps --locked --quiet
 
 if cargo deny --version >/dev/null 2>&1; then

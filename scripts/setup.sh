@@ -52,6 +52,8 @@ look() {
     want shellcheck shellcheck
     want valgrind valgrind
     want cmake cmake
+    want python3 python3
+    want binutils readelf
 }
 
 # To fetch it as Debian's source, to build it, and to make bindings of its headers.

@@ -23,7 +23,12 @@ check() {
 }
 
 check lint scripts/lint.sh
-check rust cargo test --workspace --locked
+# Each apart: cargo gives all that it builds at once the same features of a crate.
+check rust cargo test --locked
+check pjsip cargo test --locked -p sipws -p pjsip-sys --features sipws/ffi,sipws/pjsip-link,pjsip-sys/link \
+    --lib --test ffi_header --test pjsip --test constants --test find --test link
+check abi cargo test --locked -p sipws-c
+check c scripts/test-c.sh
 check browser scripts/test-browser.sh
 check fuzz scripts/fuzz.sh smoke
 

@@ -1,9 +1,10 @@
 //! SIP over WebSocket (RFC 7118) between browsers and SIP systems.
 //!
 //! ```text
-//! browser ──ws/wss──▶ edge ──▶ guard ──▶ SipHandler ── bridge ──tcp/tls──▶ SIP servers
-//!                       ▲                                 │
-//!                       └── the way back: a flow's outbox ◀┘
+//! browser ──ws/wss──▶ edge ──▶ guard ──▶ SipHandler ─┬─ bridge ──tcp/tls──▶ SIP servers
+//!                       ▲                            ├─ pjsip ────────────▶ a pjsip_endpoint (feature `pjsip`)
+//!                       │                            └─ ffi ──────────────▶ a C or C++ program (feature `ffi`)
+//!                       └─── the way back: a flow's outbox ◀──┘
 //! ```
 //!
 //! Read [`edge`], [`guard`], [`bridge`], and `edge::outbox`, in that order, and you have seen a message's whole trip.

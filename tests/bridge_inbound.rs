@@ -60,7 +60,7 @@ fn the_record_routes_are_double_with_the_clients_side_on_top() {
     let routes = b.client.expect("INVITE").all("Record-Route");
     let own = b.edge.sip_authority();
     assert_eq!(routes.len(), 3);
-    assert_eq!(routes[0], format!("<sip:{own};transport=ws;lr>"));
+    assert_eq!(routes[0], format!("<sip:{};transport=ws;lr>", b.edge.websocket_address(0)));
     let with_token = format!("<sip:{}@{own};transport=tcp;lr;target=", r.token);
     assert!(routes[1].starts_with(&with_token) && routes[1].len() == with_token.len() + 9, "{routes:?}");
     assert_eq!(routes[2], "<sip:core.example.com;lr>");
@@ -128,7 +128,8 @@ fn a_tls_listener_takes_requests_and_a_wss_flow_says_so_in_its_via() {
     let got = b.client.expect("INVITE");
     assert_eq!(got.all("Via")[0], format!("SIP/2.0/WSS {tls};branch={}", got.branch()));
     let routes = got.all("Record-Route");
-    assert_eq!(routes[0], format!("<sip:{tls};transport=ws;lr>"), "transport=ws, for wss too");
+    let wss = b.edge.websocket_address(0);
+    assert_eq!(routes[0], format!("<sip:{wss};transport=ws;lr>"), "transport=ws, for wss too");
     assert!(routes[1].starts_with(&format!("<sip:{}@{tls};transport=tls;lr", r.token)), "{routes:?}");
     let answer = got.respond(200, "OK").with("Contact", &format!("<{}>", r.contact));
     b.client.send(&answer);

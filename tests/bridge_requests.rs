@@ -239,7 +239,7 @@ fn a_cancel_that_comes_too_late_is_answered_here() {
 fn our_own_routes_at_the_top_are_taken_out() {
     let mut b = bridged("");
     let own = b.edge.sip_authority();
-    let first = format!("<sip:{own};transport=ws;lr>");
+    let first = format!("<sip:{};transport=ws;lr>", b.edge.websocket_address(0));
     let second = format!("<sip:{own};transport=tcp;lr>");
     let other = "<sip:proxy.example.com;lr>, <sip:next.example.com;lr>";
     let message = || request("MESSAGE", "sip:bob@example.com");
@@ -398,7 +398,7 @@ fn the_record_routes_are_double_with_the_servers_side_on_top() {
         routes,
         [
             format!("<sip:{token}@{own};transport=tcp;lr;target={target}>"),
-            format!("<sip:{own};transport=ws;lr>"),
+            format!("<sip:{};transport=ws;lr>", b.edge.websocket_address(0)),
             "<sip:before.example.com;lr>".to_owned(),
         ]
     );

@@ -15,7 +15,7 @@ use sipws::sip::validate::{self, Transport};
 use sipws::sip::via::Via;
 use sipws::sip::{Message, Method, Name};
 
-use common::{BINARY, Bridged, Sip, TEXT, WsClient, bridged, request};
+use common::{BINARY, Bridged, Edge, Sip, TEXT, WsClient, bridged, request};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -336,7 +336,7 @@ fn check_passed(case: &Case, came: &[u8], forwarded: &Sip, bridged: &Bridged, cl
     let message = Message::parse(Bytes::from(forwarded.raw.clone())).unwrap();
     validate::check(&message, Transport::Stream).unwrap_or_else(|fault| panic!("{name}: {fault:?}"));
     assert_eq!(
-        undone(&forwarded.raw, came, &bridged.edge.sip_authority(), client).escape_ascii().to_string(),
+        undone(&forwarded.raw, came, &bridged.edge, client).escape_ascii().to_string(),
         came.escape_ascii().to_string(),
         "{name}"
     );
@@ -352,7 +352,8 @@ fn check_passed(case: &Case, came: &[u8], forwarded: &Sip, bridged: &Bridged, cl
 
 /// `forwarded` with everything undone that a proxy has to do to a request (RFC 3261 §16.6), each part of which has to
 /// be there.
-fn undone(forwarded: &[u8], came: &[u8], own: &str, client: &WsClient) -> Vec<u8> {
+fn undone(forwarded: &[u8], came: &[u8], edge: &Edge, client: &WsClient) -> Vec<u8> {
+    let (own, ws) = (edge.sip_authority(), edge.websocket_address(0));
     let original = Message::parse(Bytes::copy_from_slice(came)).unwrap();
     let mut bytes = forwarded.to_vec();
     let has = |name| original.field(name).is_some();
@@ -366,7 +367,7 @@ fn undone(forwarded: &[u8], came: &[u8], own: &str, client: &WsClient) -> Vec<u8
             }
         }
         Some(Method::Message | Method::Options) => {}
-        _ => added.extend(["Record-Route: <sip:".to_owned(), format!("Record-Route: <sip:{own};transport=ws;lr>")]),
+        _ => added.extend(["Record-Route: <sip:".to_owned(), format!("Record-Route: <sip:{ws};transport=ws;lr>")]),
     }
     if !has(Name::MaxForwards) {
         added.push("Max-Forwards: 70".to_owned());

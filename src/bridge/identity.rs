@@ -18,6 +18,8 @@ pub(crate) struct Identity {
     tcp: Option<String>,
     /// The same of the TLS listener.
     tls: Option<String>,
+    /// Where WebSocket clients reach us, over TCP and over TLS; empty where they don't.
+    websocket: [String; 2],
     /// Host and port of everything that is us.
     own: Vec<(String, u16)>,
     pub(super) keys: TokenKeys,
@@ -71,6 +73,18 @@ impl Identity {
             Some(format!("{host}:{port}"))
         };
         let (tcp, tls) = (name(false), name(true));
+        let websocket = [false, true].map(|secure| {
+            let listens = config.listen.iter().zip(ws).find(|(listen, _)| listen.url.secure == secure);
+            let Some((_, address)) = listens else { return String::new() };
+            let sip_host = tcp.as_deref().or(tls.as_deref()).map(|name| split_authority(name).0);
+            let host = match (&advertised, sip_host) {
+                (Some((host, _)), _) => *host,
+                (None, Some(host)) if address.ip().is_unspecified() => host,
+                _ => return address.to_string(),
+            };
+            own.push((host.to_owned(), address.port()));
+            format!("{host}:{}", address.port())
+        });
         for address in sip.iter().map(|(_, a)| a).chain(ws) {
             let host = if address.is_ipv6() { format!("[{}]", address.ip()) } else { address.ip().to_string() };
             own.push((host, address.port()));
@@ -78,7 +92,7 @@ impl Identity {
                 own.push(((*host).to_owned(), address.port()));
             }
         }
-        Identity { tcp, tls, own, keys }
+        Identity { tcp, tls, websocket, own, keys }
     }
 
     /// Our `host:port` for a connection over TLS or not, and the transport that reaches it.
@@ -141,8 +155,16 @@ impl Identity {
         found
     }
 
-    /// Writes the two Record-Routes of RFC 5658 §3.3 in the order for a request to a server, or to a client.
-    pub(super) fn record_route(&self, out: &mut Vec<u8>, token: &str, tls: bool, target: Option<u32>, to_server: bool) {
+    /// Writes the two Record-Routes of RFC 5658 §3.3 in the order for a request to a server, or to a client: `tls` and
+    /// `target` are the server's side, `secure` is the client's.
+    pub(super) fn record_route(
+        &self,
+        out: &mut Vec<u8>,
+        token: &str,
+        (tls, target): (bool, Option<u32>),
+        secure: bool,
+        to_server: bool,
+    ) {
         let (authority, transport) = self.authority(tls);
         let server_side = |out: &mut Vec<u8>| {
             out.extend_from_slice(b"Record-Route: <sip:");
@@ -161,8 +183,10 @@ impl Identity {
         if to_server {
             server_side(out);
         }
+        // A browser looks at its connection alone; others connect to what stands here (RFC 3261 §12.2.1.1).
+        let client_side = &self.websocket[usize::from(secure)];
         out.extend_from_slice(b"Record-Route: <sip:");
-        out.extend_from_slice(authority.as_bytes());
+        out.extend_from_slice(client_side.as_bytes());
         out.extend_from_slice(b";transport=ws;lr>\r\n");
         if !to_server {
             server_side(out);

@@ -148,7 +148,7 @@ impl Bridge {
                 if translator::forms_dialog(method, message.in_dialog()) {
                     let target = connection.target.as_ref().and_then(Weak::upgrade).map(|t| t.id());
                     let target = target.or_else(|| self.target_at(connection));
-                    self.identity.record_route(out, &state.token, tls, target, false);
+                    self.identity.record_route(out, &state.token, (tls, target), flow.secure(), false);
                 }
             });
             translator::max_forwards(message, edits, top);

@@ -276,7 +276,7 @@ impl Bridge {
                         }
                     }
                 } else if translator::forms_dialog(o.method, o.in_dialog) {
-                    self.identity.record_route(out, &state.token, tls, Some(target.id()), true);
+                    self.identity.record_route(out, &state.token, (tls, Some(target.id())), o.flow.secure(), true);
                 }
             });
             translator::max_forwards(o.message, edits, top);

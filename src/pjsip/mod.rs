@@ -7,7 +7,7 @@
 //! ```
 //!
 //! No thread of ours ever enters PJSIP: its own read the flows, as they read a TCP transport's socket (`reading`), and write
-//! to them. What else happens on a connection, that it is there and that it is gone, is put into its [`peer::Peer`]'s
+//! to them. What else happens on a connection, that it is there and that it is gone, is put into its `Peer`'s
 //! inbox, and one more socket in the ioqueue has a thread of PJSIP's take it out (`dispatch`); so do the messages of
 //! flows for which the ioqueue has no place. It works with many worker threads, and with a single one that polls.
 //!

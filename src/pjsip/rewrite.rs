@@ -12,7 +12,7 @@ use std::ops::Range;
 
 use memchr::memmem;
 
-use crate::sip::address::Address;
+use crate::sip::address::{self, Address};
 use crate::sip::uri::Uri;
 use crate::sip::{Edits, Message, Name, edit};
 
@@ -37,9 +37,10 @@ pub(super) fn inbound(message: &Message, from: Arrival, edits: &mut Edits) {
         });
     }
     let reachable = from.accepted && is_direct(message);
+    let several = message.values(Name::Contact).nth(1).is_some();
     for (value, at) in message.values(Name::Contact) {
         let Some((uri, contact)) = uri_in(value) else { continue };
-        if reachable && contact.param(b"gr").is_none() {
+        if reachable && contact.param(b"gr").is_none() && !(several && ends(value)) {
             reach(value, at.start, &contact, from, edits);
         } else if from.secure {
             secure(value, at.start, &value[uri], edits);
@@ -70,6 +71,12 @@ fn is_direct(message: &Message) -> bool {
         Some(_) => message.values(Name::Via).nth(1).is_none(),
         None => message.field(Name::RecordRoute).is_none(),
     }
+}
+
+/// Whether a Contact ends its binding: a client that has learnt a new address for itself ends the old one in the same
+/// REGISTER, and with the connection's address in both one would end the other.
+fn ends(value: &[u8]) -> bool {
+    Address::parse(value).is_some_and(|a| address::find(&value[a.params], b"expires") == Some(b"0"))
 }
 
 fn uri_in(value: &[u8]) -> Option<(Range<usize>, Uri<'_>)> {
@@ -189,6 +196,19 @@ mod tests {
         }
         let v6 = Arrival { peer: "[2001:db8::1]:9".parse().expect("an address"), ..ACCEPTED };
         assert_eq!(read(&register("<sip:x.invalid>"), v6), register("<sip:[2001:db8::1]:9;transport=ws>"));
+    }
+
+    #[test]
+    fn an_old_contact_that_ends_beside_a_new_one_does_not_become_the_same() {
+        let register = |contact: &str| {
+            format!("REGISTER sip:b SIP/2.0\nVia: SIP/2.0/WS x.invalid\nContact: {contact}\nContent-Length: 0\n\n")
+        };
+        assert_eq!(
+            read(&register("<sip:u@new.invalid>, <sip:u@old.invalid>;expires=0"), ACCEPTED),
+            register("<sip:u@192.0.2.7:40000;transport=ws>, <sip:u@old.invalid>;expires=0")
+        );
+        let alone = read(&register("<sip:u@x.invalid>;expires=0"), ACCEPTED);
+        assert_eq!(alone, register("<sip:u@192.0.2.7:40000;transport=ws>;expires=0"));
     }
 
     #[test]

@@ -31,7 +31,6 @@ pub enum Told {
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 static EAR: Mutex<Option<Sender<Told>>> = Mutex::new(None);
 static NEXT: Mutex<pj::pjsip_tp_state_callback> = Mutex::new(None);
-static ANSWER: Mutex<i32> = Mutex::new(200);
 
 fn tell(told: Told) {
     if let Some(ear) = &*EAR.lock().unwrap_or_else(PoisonError::into_inner) {
@@ -59,11 +58,8 @@ unsafe extern "C" fn on_request(rdata: *mut pj::pjsip_rx_data) -> pj::pj_bool_t 
         let info = &(*rdata).msg_info;
         let bytes = std::slice::from_raw_parts(info.msg_buf.cast::<u8>(), info.len as usize);
         tell(Told::Request(String::from_utf8_lossy(bytes).into_owned()));
-        let answer = *ANSWER.lock().unwrap();
-        if answer > 0 && (*(*info).msg).line.req.method.id != pj::pjsip_method_e_PJSIP_ACK_METHOD {
-            let endpt = (*(*rdata).tp_info.transport).endpt;
-            pj::pjsip_endpt_respond_stateless(endpt, rdata, answer, null(), null(), null());
-        }
+        let endpt = (*(*rdata).tp_info.transport).endpt;
+        pj::pjsip_endpt_respond_stateless(endpt, rdata, 200, null(), null(), null());
     }
     1
 }
@@ -78,7 +74,7 @@ unsafe extern "C" fn on_final(token: *mut c_void, event: *mut pj::pjsip_event) {
 
 unsafe extern "C" fn on_sent(_: *mut pj::pjsip_send_state, sent: pj::pj_ssize_t, cont: *mut pj::pj_bool_t) {
     unsafe { *cont = 0 };
-    tell(Told::Sent(sent as i64));
+    tell(Told::Sent(sent));
 }
 
 thread_local! {
@@ -92,7 +88,6 @@ pub fn enter() {
         assert_eq!(pj::pj_init(), 0);
         assert_eq!(pj::pjlib_util_init(), 0);
         pj::pj_log_set_level(std::env::var("PJ_LOG").map_or(0, |l| l.parse().unwrap()));
-        std::mem::forget(pj::pj_thread_this());
     });
     unsafe {
         if pj::pj_thread_is_registered() == 0 {
@@ -157,7 +152,6 @@ impl Endpoint {
         enter();
         let (ear, told) = channel();
         *EAR.lock().unwrap_or_else(PoisonError::into_inner) = Some(ear);
-        *ANSWER.lock().unwrap() = 200;
         unsafe {
             let mut pools: Box<pj::pj_caching_pool> = Box::new(std::mem::zeroed());
             pj::pj_caching_pool_init(&raw mut *pools, &raw const pj::pj_pool_factory_default_policy, 0);
@@ -204,11 +198,6 @@ impl Endpoint {
 
     pub fn url(&self, n: usize) -> String {
         self.server().websocket_urls()[n].clone()
-    }
-
-    /// What requests are answered with; 0: nothing.
-    pub fn answer(&self, status: i32) {
-        *ANSWER.lock().unwrap() = status;
     }
 
     fn request(&self, method: &str, target: &str) -> *mut pj::pjsip_tx_data {
@@ -312,7 +301,7 @@ impl Endpoint {
 
     /// Memory that pools have taken from PJSIP's factory: bytes in use, and pools.
     pub fn memory(&self) -> (usize, usize) {
-        (self.pools.used_size as usize, self.pools.used_count as usize)
+        (self.pools.used_size, self.pools.used_count)
     }
 
     pub fn stop(&mut self) {
