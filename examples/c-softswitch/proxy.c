@@ -68,8 +68,13 @@ static void answer(struct fork *fork, pjsip_tx_data *response)
         return;
     }
     fork->answered = final;
+    bool success = final && response->msg->line.status.code < 300;
     if (pjsip_tsx_send_msg(fork->uas, response) != PJ_SUCCESS)
         pjsip_tx_data_dec_ref(response);
+    else if (fork->invite && success && fork->uas != NULL)
+        /* Its ACK has a branch of its own and never meets this transaction; the callee repeats its 2xx until the ACK
+         * comes, and proxy_stray_response passes that on (section 13.3.1.4; RFC 6026). */
+        pjsip_tsx_stop_retransmit(fork->uas);
 }
 
 static void answer_code(struct fork *fork, int code)

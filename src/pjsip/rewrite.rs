@@ -10,7 +10,7 @@
 use std::net::SocketAddr;
 use std::ops::Range;
 
-use memchr::memmem;
+use memchr::{memmem, memrchr};
 
 use crate::sip::address::{self, Address};
 use crate::sip::uri::Uri;
@@ -128,12 +128,24 @@ fn transports(text: &[u8]) -> impl Iterator<Item = Range<usize>> {
 
 /// Collects the edits that make bytes of PJSIP's ready for a connection over TLS. Any other connection takes them as
 /// they are.
+///
+/// Credentials were computed over the Request-URI (RFC 7616 §3.4.3): where there are some, both stay as they are.
 pub(super) fn outbound(bytes: &[u8], edits: &mut Edits) {
     let headers = memmem::find(bytes, b"\r\n\r\n").map_or(bytes, |end| &bytes[..end]);
     for named in transports(headers).filter(|named| headers[named.clone()].eq_ignore_ascii_case(b"wss")) {
-        edits.remove(named.end - 1..named.end);
+        let line = memrchr(b'\n', &headers[..named.start]).map_or(0, |end| end + 1);
+        let kept = match line {
+            0 => CREDENTIALS.iter().any(|name| memmem::find(headers, name).is_some()),
+            _ => CREDENTIALS.iter().any(|name| headers[line - 1..].starts_with(name)),
+        };
+        if !kept {
+            edits.remove(named.end - 1..named.end);
+        }
     }
 }
+
+/// The headers with credentials, as PJSIP writes them.
+const CREDENTIALS: [&[u8]; 2] = [b"\nAuthorization:", b"\nProxy-Authorization:"];
 
 #[cfg(test)]
 mod tests {
@@ -219,6 +231,16 @@ mod tests {
         assert_eq!(read(routed, ACCEPTED), routed);
         let ours = "SIP/2.0 200 OK\nVia: SIP/2.0/WS p\nContact: <sip:u@c>\nl: 0\n\n";
         assert_eq!(read(ours, Arrival { accepted: false, ..ACCEPTED }), ours);
+    }
+
+    #[test]
+    fn what_credentials_were_computed_over_stays() {
+        for name in ["Authorization", "Proxy-Authorization"] {
+            let head = "REGISTER sip:b;transport=wss SIP/2.0\r\nContact: <sip:a;transport=wss>\r\n";
+            let credentials = format!("{name}: Digest uri=\"sip:b;transport=wss\"\r\n\r\n");
+            let wanted = format!("{}{credentials}", head.replace("a;transport=wss", "a;transport=ws"));
+            assert_eq!(written(&format!("{head}{credentials}")), wanted);
+        }
     }
 
     #[test]

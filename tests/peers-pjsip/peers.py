@@ -61,8 +61,11 @@ class Peer(Program):
     def tell(self, *lines):
         """Types lines, after a mark: what is expected then is what comes of them."""
         self.mark()
-        for line in lines:
-            super().tell(line)
+        try:
+            for line in lines:
+                super().tell(line)
+        except BrokenPipeError:
+            self._test.fail(f"{self.name} is gone, with {self.finish()}:\n{self.text()}")
 
     def port(self, scheme):
         """Where it listens."""
@@ -83,10 +86,14 @@ class Peer(Program):
         return "\n".join(self.lines[-400:])
 
     def _end(self):
-        super()._end()
+        try:
+            super()._end()
+        except BrokenPipeError:
+            # What was typed for one that was gone already: the test has failed by then.
+            pass
         logs = os.environ.get("SIPWS_PEERS_LOGS")
         if logs:
-            name = f"{self._test.id().rpartition('.')[2]}-{getattr(self, 'user', self.name)}.log"
+            name = f"{self._test.id().removeprefix('__main__.')}-{getattr(self, 'user', self.name)}.log"
             with open(os.path.join(logs, name), "w", encoding="utf-8") as file:
                 file.write("\n".join(self.lines))
 
@@ -101,6 +108,8 @@ class Pjsua(Peer):
             test, "pjsua", "--null-audio", "--clock-rate=8000", "--add-codec=pcmu", "--no-tcp", "--app-log-level=5",
             f"--local-port={free_port(socket.SOCK_DGRAM)}", f"--rtp-port={_rtp_port()}", "--auto-answer=200", *args, config=config,
         )
+        # Its listeners are open before it can take a call.
+        self.expect("PJSUA state changed: STARTING --> RUNNING")
 
     def call(self, uri):
         self.tell("m", uri)
@@ -118,6 +127,8 @@ def hold_and_resume(holder, held):
         holder.expect(r"RX \d+ bytes Response msg 200/INVITE")
         holder.expect(f"status is {status}")
         held.expect(r"RX \d+ bytes Request msg ACK")
+        # Not before has it let go of the transaction, and may send a re-INVITE of its own.
+        held.expect("Request to terminate transaction")
 
 
 _next_rtp_port = 21000 + os.getpid() % 200 * 20
