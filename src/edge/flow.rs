@@ -213,6 +213,7 @@ impl Flow {
                         self.0.edge.host.handler.message(self, message);
                     }
                 }
+                Next::Nothing if turn == 0 => break Reading::Empty,
                 Next::Nothing => break Reading::Drained,
                 Next::Later => break Reading::More,
                 Next::End => break Reading::Over,
@@ -336,7 +337,9 @@ impl Flow {
 /// What [`Flow::read`] came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reading {
-    /// Nothing is left: wait for the descriptor.
+    /// No message came: wait for the descriptor.
+    Empty,
+    /// Messages came, and no more are there; by now, perhaps.
     Drained,
     /// There may be more, but others want their turn.
     More,

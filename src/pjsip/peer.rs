@@ -237,19 +237,22 @@ impl Peer {
             Line::Open(flow) => flow.clone(),
             _ => return,
         };
-        match flow.read() {
-            Reading::Drained if place.wait() => {}
-            Reading::Drained => {
-                self.direct.store(false, Ordering::Release);
-                flow.unlend();
-            }
-            Reading::More => {
-                if let Some(me) = self.inner.peer(self) {
-                    me.put(Item::Readable, 0);
+        for _ in 0..TURN {
+            match flow.read() {
+                // Under load there is more by now, and to look costs less than to wait.
+                Reading::Drained => {}
+                Reading::Empty if place.wait() => return,
+                Reading::Empty => {
+                    self.direct.store(false, Ordering::Release);
+                    return flow.unlend();
                 }
+                Reading::More => break,
+                // Its end comes by the inbox.
+                Reading::Over => return,
             }
-            // Its end comes by the inbox.
-            Reading::Over => {}
+        }
+        if let Some(me) = self.inner.peer(self) {
+            me.put(Item::Readable, 0);
         }
     }
 
