@@ -27,6 +27,9 @@ check lint scripts/lint.sh
 check rust cargo test --locked
 check pjsip cargo test --locked -p sipws -p pjsip-sys --features sipws/ffi,sipws/pjsip-link,pjsip-sys/link \
     --lib --test ffi_header --test pjsip --test constants --test find --test link
+memcheck='valgrind -q --error-exitcode=9 --leak-check=full --show-leak-kinds=definite --errors-for-leak-kinds=definite'
+CONNECTS=200 check memory cargo test --locked -p sipws --features ffi,pjsip-link --test pjsip \
+    --config "target.'cfg(unix)'.runner='$memcheck'" -- --test-threads=1 --skip more_flows --skip whoever_reads
 check abi cargo test --locked -p sipws-c
 check c scripts/test-c.sh
 check browser scripts/test-browser.sh
