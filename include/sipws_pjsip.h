@@ -56,7 +56,8 @@ typedef struct sipws_pjsip_layout {
  * first stops the transport itself, and sipws_pjsip_stop then only frees the handle).
  *
  * Errors: PJ_EINVAL for NULL, PJSIP_ETPNOTSUITABLE for a PJSIP that the library was not built for, PJ_ETOOMANY where
- * PJSIP's table of transports is full, PJ_EUNKNOWN for what sipws_last_error() then tells.
+ * PJSIP's table of transports is full, PJ_EEXISTS where somebody else has registered a WS or WSS, PJ_EINVALIDOP on a
+ * thread that PJLIB does not know, PJ_EUNKNOWN for what sipws_last_error() then tells.
  */
 pj_status_t sipws_pjsip_start_with(pjsip_endpoint *endpt, const sipws_config *config, const sipws_pjsip_layout *layout,
                                    sipws_pjsip **out);
@@ -69,7 +70,8 @@ static inline pj_status_t sipws_pjsip_start(pjsip_endpoint *endpt, const sipws_c
 
 /*
  * The same from a configuration file, for dlopen and dlsym; `config_path` may be NULL: no listeners. The layout can't be
- * compared, only PJSIP's version. `out` may be NULL: then the transport lives as long as the endpoint.
+ * compared, only PJSIP's version. `out` may be NULL: then the transport lives as long as the endpoint
+ * (the handle itself, some hundred bytes, is not given back).
  */
 pj_status_t sipws_pjsip_load(pjsip_endpoint *endpt, const char *config_path, sipws_pjsip **out);
 

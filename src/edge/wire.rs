@@ -192,8 +192,9 @@ impl Wire {
             if reclaimed.is_err() {
                 self.abandon(CloseReason::Lost);
             }
-            self.held = false;
         }
+        // Also where it was only kept for a host that has never taken it.
+        self.held = false;
     }
 
     /// Whether a host reads.

@@ -176,7 +176,6 @@ impl Peer {
                 let mut inbox = self.inbox.lock();
                 let Some(item) = inbox.items.pop_front() else {
                     inbox.scheduled = false;
-                    drop(inbox);
                     return false;
                 };
                 if let Item::Message(message) = &item {
